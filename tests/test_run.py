@@ -1,0 +1,182 @@
+"""The runner, on tiny notebooks in a temporary repository."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from nbutils import run
+from nbutils.profiles import RunFolder
+
+PARAMETERS = 'profile = "recorded"\nrun_id = ""\nseed = 0'
+
+
+def write_notebook(root, name, *code, reads=(), writes=(), parameters=PARAMETERS, prose="# Title"):
+    """A notebook of the series: first cell prose, second the parameters, then `code`."""
+    cells = [
+        new_markdown_cell(prose),
+        new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+        new_code_cell('from pathlib import Path\nfolder = Path("../runs", run_id)'),
+        *map(new_code_cell, code),
+    ]
+    metadata = {
+        "nbutils": {"reads": list(reads), "writes": list(writes)},
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+    }
+    path = root / "notebooks" / f"{name}.ipynb"
+    nbformat.write(new_notebook(cells=cells, metadata=metadata), path)
+    return path
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A repository of three notebooks: 00 writes a.txt, 01 makes b.txt of it, 02 stands alone."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/d.txt").write_text("d")
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    write_notebook(
+        tmp_path,
+        "00_a",
+        '(folder / "a.txt").write_text(f"{seed}" + Path("../data/d.txt").read_text())',
+        reads=["data/d.txt"],
+        writes=["a.txt"],
+    )
+    write_notebook(
+        tmp_path,
+        "01_b",
+        '(folder / "b.txt").write_text((folder / "a.txt").read_text() + "b" * len(str(quick)))',
+        reads=["a.txt"],
+        writes=["b.txt"],
+        parameters=PARAMETERS + "\nquick = False",
+    )
+    write_notebook(tmp_path, "02_c", "print('alone')")
+    return tmp_path
+
+
+def test_runs_in_order_skips_what_is_unchanged_and_says_why_not(root, capsys):
+    options = ["--run-id", "r", "--seed", "7", "--quick"]
+    assert run.main(options) == 0
+    folder = root / "runs/r"
+    assert (folder / "a.txt").read_text() == "7d"
+    assert (folder / "b.txt").read_text() == "7dbbbb"  # len("True") = 4: 01 alone has quick
+    executed = nbformat.read(folder / "02_c.ipynb", as_version=4)
+    assert executed.cells[-1].outputs[0].text == "alone\n"
+    timings = json.loads((folder / "timings.json").read_text())["notebooks"]
+    assert set(timings) == {"00_a", "01_b", "02_c"}
+    assert str(folder / "report.html") in capsys.readouterr().out
+
+    assert run.main(options) == 0
+    assert capsys.readouterr().out.count("skipped") == 3
+
+    (root / "data/d.txt").write_text("e")  # an input of 00, whose output changes, so 01 follows
+    write_notebook(root, "02_c", "print('alone')", prose="# New title")  # prose is no code
+    assert run.main(options) == 0
+    said = capsys.readouterr().out
+    assert "00_a runs: reads: data/d.txt has changed" in said
+    assert "01_b runs: reads: a.txt has changed" in said
+    assert "02_c skipped" in said
+    report = (folder / "report.html").read_text()
+    assert "<h1>New title</h1>" in report and "alone" in report
+
+
+def test_a_failure_names_notebook_cell_error_and_copy_and_leaves_no_half_file(root, capsys):
+    write_notebook(root, "00_a", "1 + 1", "# divides\n1 / 0", writes=["a.txt"])
+    assert run.main(["--run-id", "r"]) == 1
+    said = capsys.readouterr().out
+    failed = root / "runs/r/00_a.failed.ipynb"
+    # prose, parameters, folder, 1 + 1, then the fifth; papermill's own cell is not counted
+    assert "00_a FAILED: cell 5 of 5 (1 / 0): ZeroDivisionError: division by zero" in said
+    assert f"executed copy: {failed}" in said
+    assert "01_b" not in said and "02_c" not in said
+    notebooks = sorted(path.name for path in failed.parent.glob("*.ipynb"))
+    assert notebooks == ["00_a.failed.ipynb"]
+    assert "division by zero" in (root / "runs/r/report.html").read_text()
+
+
+def test_keep_going_runs_what_does_not_depend_on_the_failure(root, capsys):
+    write_notebook(root, "00_a", "import sys; sys.exit(0)", writes=["a.txt"])  # ends too soon
+    assert run.main(["--run-id", "r", "--keep-going"]) == 1
+    said, warned = capsys.readouterr()
+    assert "00_a FAILED: it ended without writing a.txt" in said
+    assert "01_b not run: a.txt was not written" in said
+    assert "02_c done" in said
+    assert "Failed or not run: 00_a, 01_b" in warned
+
+
+def test_the_kernel_is_this_interpreter_whatever_else_is_installed(root, tmp_path, monkeypatch):
+    wrong = tmp_path / "user" / "kernels" / "python3"
+    wrong.mkdir(parents=True)
+    spec = {"argv": ["/no/such/python", "{connection_file}"], "display_name": "x", "language": "p"}
+    (wrong / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "user"))
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
+    big = "import sys; block = bytearray(400_000_000); block[::4096] = b'x' * 97_657"
+    write_notebook(root, "02_c", big, "print(sys.executable)")
+    assert run.main(["--run-id", "r", "--from", "02"]) == 0
+    executed = nbformat.read(root / "runs/r/02_c.ipynb", as_version=4)
+    assert executed.cells[-1].outputs[0].text.strip() == sys.executable
+    timing = json.loads((root / "runs/r/timings.json").read_text())["notebooks"]["02_c"]
+    assert 400 < timing["peak_memory_mb"] < 700  # the block and an idle kernel
+    assert timing["seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--run-id", "../x"], "not a plain name"),
+        (["--profile", "nobody"], "profile 'nobody' is not known"),
+        (["--from", "9"], "there is no notebook '9'"),
+        (["--from", "02", "--to", "00_a"], "--from 02 comes after --to 00_a"),
+        (["--from", "1"], "01_b reads a.txt, which is not there: start with --from 00"),
+        (["-p", "epochs=3"], "no selected notebook has a parameter 'epochs'"),
+        (["--to", "00", "--quick"], "no selected notebook has a parameter 'quick'"),
+    ],
+)
+def test_what_cannot_run_as_asked_is_refused_before_anything_runs(root, capsys, arguments, message):
+    assert run.main(arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not (root / "runs").exists()
+
+
+def test_a_parameter_takes_a_value_of_its_own_type(root, capsys):
+    write_notebook(root, "02_c", parameters=PARAMETERS + "\nrate = 0.1")
+    assert run.main(["--from", "02", "-p", "rate=fast"]) == 2
+    assert "02_c: parameter rate takes float such as 0.1, not 'fast'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run.main(["-p", "seed=3"])
+    assert "seed has an option, --seed" in capsys.readouterr().err
+
+
+def test_a_second_run_on_the_same_id_is_refused_while_the_first_holds_it(root, capsys):
+    with RunFolder("r", root / "runs").lock():
+        assert run.main(["--run-id", "r"]) == 2
+    assert "run 'r' is in use by another process" in capsys.readouterr().err
+    assert not list((root / "runs/r").glob("*.ipynb"))
+
+
+def test_no_process_outlives_a_runner_that_is_killed(root):
+    beat = root / "beat"
+    write_notebook(
+        root,
+        "00_a",
+        f"import time\nwhile True:\n    Path({str(beat)!r}).touch()\n    time.sleep(0.1)",
+        writes=["a.txt"],
+    )
+    code = f"from pathlib import Path; from nbutils import run; run.ROOT = Path({str(root)!r})"
+    command = [sys.executable, "-c", f"{code}\nif __name__ == '__main__': run.main()"]
+    with subprocess.Popen(command, cwd=Path(__file__).parent.parent) as runner:
+        while not beat.exists():
+            assert runner.poll() is None
+            time.sleep(0.1)
+        runner.kill()
+    # the notebook's process looks for the runner every 0.5 s, the kernel for that every second
+    give_up = time.monotonic() + 10
+    while time.time() - beat.stat().st_mtime < 1:  # one that lives touches it every 0.1 s
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
