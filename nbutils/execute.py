@@ -44,17 +44,18 @@ def execute(source: Path, copy: Path, parameters: dict[str, object], label: str)
     """
     context = multiprocessing.get_context("spawn")
     receive, send = context.Pipe(duplex=False)
-    arguments = (send, os.getpid(), source, copy, parameters, label)
-    process = context.Process(target=_work, args=arguments, daemon=True)
-    process.start()
-    send.close()
-    try:
-        return receive.recv()
-    except EOFError:
-        return Outcome(0.0, 0.0, "its process was ended from outside, perhaps for want of memory")
-    finally:
-        process.terminate()
-        process.join()
+    with tempfile.TemporaryDirectory() as kernels:
+        arguments = (send, os.getpid(), Path(kernels), source, copy, parameters, label)
+        process = context.Process(target=_work, args=arguments, daemon=True)
+        process.start()
+        send.close()
+        try:
+            return receive.recv()
+        except EOFError:
+            return Outcome(0.0, 0.0, "its process was ended from outside: was memory short?")
+        finally:
+            process.terminate()
+            process.join()
 
 
 def renew_prose(source: Path, copy: Path) -> None:
@@ -79,6 +80,7 @@ def renew_prose(source: Path, copy: Path) -> None:
 def _work(
     send: Connection,
     parent: int,
+    kernels: Path,
     source: Path,
     copy: Path,
     parameters: dict[str, object],
@@ -88,9 +90,8 @@ def _work(
     os.setsid()  # Ctrl-C reaches the runner alone, which then ends this process
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     start = time.monotonic()
-    with tempfile.TemporaryDirectory() as kernels:
-        _use_this_interpreter(Path(kernels))
-        failure = _execute_here(source, copy, parameters, label)
+    _use_this_interpreter(kernels)
+    failure = _execute_here(source, copy, parameters, label)
     used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # bytes on macOS, else KiB
     peak = used / (1e6 if sys.platform == "darwin" else 1e6 / 1024)
     send.send(Outcome(round(time.monotonic() - start, 1), round(peak), failure))
@@ -139,7 +140,7 @@ def _execute_here(
     except papermill.PapermillExecutionError as error:
         return f"{line.where()}: {error.ename}: {error.evalue}"
     except DeadKernelError:
-        return f"{line.where()}: the kernel died, perhaps for want of memory"
+        return f"{line.where()}: the kernel died: was memory short?"
     except Exception as error:  # the process ends here: whatever it was goes to the runner
         return f"{line.where()}: {type(error).__name__}: {error}"
     return None

@@ -62,7 +62,8 @@ def inputs_of(
 ) -> Entry:
     """All that a notebook's outcome depends on, as it is now; `shared` comes from shared_inputs."""
     reads = hashes(notebook.reads, root, folder)
-    return {"code": _code_hash(notebook.path), "parameters": parameters, "reads": reads} | shared
+    passed = {name: repr(value) for name, value in parameters.items()}
+    return {"code": _code_hash(notebook.path), "parameters": passed, "reads": reads} | shared
 
 
 def shared_inputs() -> Entry:

@@ -256,6 +256,58 @@ def training_curve(history: Sequence[Mapping[str, float]]) -> Figure:
 
 
 @_drawn
+def chunk_map(chunks: Sequence[Chunk]) -> Figure:
+    """The document's sections from top to bottom, each cut into its chunks, with their ids."""
+    sections = list(dict.fromkeys(chunk.section for chunk in chunks))
+    title = f"The document: {len(sections)} sections cut into {len(chunks)} chunks"
+    figure, (ax,) = _axes(title, (10, 1.3 + 0.27 * len(sections)))
+    start = [0] * len(sections)
+    for chunk in chunks:
+        row, words = sections.index(chunk.section), len(chunk.text.split())
+        first = start[row] == 0
+        ax.barh(row, words, left=start[row], color=BLUE if first else SKY, ec=WHITE, height=0.8)
+        place, ink = start[row] + words / 2, WHITE if first else INK
+        ax.text(place, row, chunk.chunk_id, ha="center", va="center", size=8, color=ink)
+        start[row] += words
+    _rows(ax, [_short(section) for section in sections])
+    ax.set_xlabel("words")
+    return figure
+
+
+@_drawn
+def answer_styles(styles: pd.DataFrame) -> Figure:
+    """Spread of each answerer's answers in words and in the share taken from the source.
+
+    Columns: answerer, words (a count) and copied (share of word trigrams, 0 to 1); a row an answer.
+    """
+    names = list(dict.fromkeys(styles["answerer"]))
+    title = "How long the answers are, and how much of them stands in the source word for word"
+    figure, axes = _axes(title, (10, 1.7 + 0.45 * len(names)), ncols=2, sharey=True)
+    panels = (
+        ("words", "words of the answer"),
+        ("copied", "share of its word trigrams that stand in the source"),
+    )
+    for ax, (key, label) in zip(axes, panels, strict=True):
+        values = [styles.loc[styles["answerer"] == name, key] for name in names]
+        boxes = ax.boxplot(
+            values,
+            positions=range(len(names)),
+            orientation="horizontal",
+            patch_artist=True,
+            widths=0.6,
+            boxprops={"facecolor": SKY, "edgecolor": BLUE},
+            medianprops={"color": INK, "linewidth": 2},
+            flierprops={"marker": ".", "markersize": 4, "markeredgecolor": GREY},
+        )
+        boxes["boxes"][0].set_label("middle half of the answers; line: the median")
+        _rows(ax, [f"{name} ({len(part)})" for name, part in zip(names, values, strict=True)])
+        ax.set_xlabel(label)
+    axes[1].set_xlim(-0.03, 1.03)
+    figure.legend(handles=[boxes["boxes"][0]], loc="outside lower center")
+    return figure
+
+
+@_drawn
 def split_map(questions: Sequence[Question], chunks: Sequence[Chunk]) -> Figure:
     """Questions of each section by split, and how long the section's chunks are."""
     sections = list(dict.fromkeys(chunk.section for chunk in chunks))
@@ -269,7 +321,7 @@ def split_map(questions: Sequence[Question], chunks: Sequence[Chunk]) -> Figure:
         start += width
     rows = [sections.index(chunk.section) for chunk in chunks]
     right.plot([len(chunk.text.split()) for chunk in chunks], rows, "o", color=GREEN, alpha=0.6)
-    _rows(left, [section if len(section) < 48 else section[:45] + "..." for section in sections])
+    _rows(left, [_short(section) for section in sections])
     right.grid(True, axis="y")
     left.set_xlabel("questions on the section")
     figure.legend(loc="outside lower left", ncols=3)
@@ -318,6 +370,10 @@ def position_and_length(
 def _named(subset: str) -> str:
     named = {"contrast": "contrast pairs", "like strength": "pairs of like strength"}
     return "all pairs" if subset == "all" else named.get(subset, subset)
+
+
+def _short(section: str) -> str:
+    return section if len(section) < 48 else section[:45] + "..."
 
 
 def _duration(seconds: float) -> str:

@@ -105,9 +105,11 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _print_scorecard(file: Path) -> None:
-    from nbutils.agreement import table  # 3 s to import, for the end of a run alone
+    from nbutils.agreement import table  # takes seconds to import, for the end of a run alone
 
-    print(f"\n{table(json.loads(file.read_text(encoding='utf-8'))).to_string()}\n")
+    figures = table(json.loads(file.read_text(encoding="utf-8")))
+    text = figures.to_string(float_format="{:.2f}".format, na_rep="-", line_width=100)
+    print(f"\nScorecard ({file}):\n{text}\n")
 
 
 class _State:

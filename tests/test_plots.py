@@ -1,6 +1,7 @@
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
@@ -178,6 +179,30 @@ def test_training_curve_draws_loss_and_terms_over_all_steps() -> None:
     assert mean.get_ydata()[5] == pytest.approx(2 - (4 + 5) / 2 / 24)
     assert texts(ax) == [" epoch 1", " epoch 2"]
     assert [line.get_xdata()[0] for line in ax.lines[6:]] == [1, 13]
+
+
+def test_chunk_map_lays_each_sections_chunks_end_to_end() -> None:
+    chunks = [Chunk("c0", "Boats", "one two three"), Chunk("c1", "Boats", "one two"),
+              Chunk("c2", "Moss", "one")]  # fmt: skip
+    figure = plots.chunk_map(chunks)
+    (ax,) = figure.axes
+    assert title(figure) == "The document: 2 sections cut into 3 chunks"
+    assert rows(ax) == ["Boats", "Moss"]
+    assert widths(ax) == [3, 2, 1]
+    assert [bar.get_x() for bar in ax.patches] == [0, 3, 0]  # c1 starts where c0 ends
+    assert texts(ax) == ["c0", "c1", "c2"]
+
+
+def test_answer_styles_show_the_spread_of_each_answerer() -> None:
+    styles = pd.DataFrame(
+        [(GEMMA, 3, 0.0), (GEMMA, 5, 0.5), (GEMMA, 9, 0.25), (BM25, 20, 1.0)],
+        columns=["answerer", "words", "copied"],
+    )
+    words, copied = plots.answer_styles(styles).axes
+    assert rows(words) == [f"{GEMMA} (3)", f"{BM25} (1)"]
+    # medians: of 3, 5, 9 words it is 5; of 0, 0.25, 0.5 it is 0.25
+    assert [line.get_xdata()[0] for line in words.lines if line.get_linewidth() == 2] == [5, 20]
+    assert [line.get_xdata()[0] for line in copied.lines if line.get_linewidth() == 2] == [0.25, 1]
 
 
 def test_split_map_stacks_the_splits_of_each_section_in_the_documents_order() -> None:

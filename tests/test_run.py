@@ -1,6 +1,7 @@
 """The runner, on tiny notebooks in a temporary repository."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -11,7 +12,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from nbutils import run
+from nbutils.agreement import Judge, scorecard
 from nbutils.profiles import RunFolder
+from nbutils.records import Judgement, Pair, Resolution
 
 PARAMETERS = 'profile = "recorded"\nrun_id = ""\nseed = 0'
 
@@ -31,6 +34,21 @@ def write_notebook(root, name, *code, reads=(), writes=(), parameters=PARAMETERS
     path = root / "notebooks" / f"{name}.ipynb"
     nbformat.write(new_notebook(cells=cells, metadata=metadata), path)
     return path
+
+
+def save_scorecard(file):
+    """Of one judge on two pairs: it says a to both, and so does the teacher to the first alone."""
+    pairs = [Pair(f"p{n}", "test", f"q{n}", "x", "y") for n in (1, 2)]
+    verdicts = {"p1": "a", "p2": "b"}
+    said = [
+        Judgement(pair, order, "teacher", "pairwise-v1:0", "reply", verdict)
+        for pair, verdict in verdicts.items()
+        for order in ("original", "flipped")
+    ]
+    truth = {pair: Resolution(pair, "teacher", verdict) for pair, verdict in verdicts.items()}
+    both_a = {pair: Resolution(pair, "longest", "a", margin=1.0) for pair in verdicts}
+    card = scorecard(Judge("teacher", truth, said), [Judge("longest answer", both_a)], pairs, 0)
+    file.write_text(json.dumps(card))
 
 
 @pytest.fixture
@@ -60,6 +78,10 @@ def root(tmp_path, monkeypatch):
 
 
 def test_runs_in_order_skips_what_is_unchanged_and_says_why_not(root, capsys):
+    save_scorecard(root / "data/card.json")
+    shown = """print('alone'); import shutil
+shutil.copy('../data/card.json', folder / 'scorecard.json');"""
+    write_notebook(root, "02_c", shown, writes=["scorecard.json"])
     options = ["--run-id", "r", "--seed", "7", "--quick"]
     assert run.main(options) == 0
     folder = root / "runs/r"
@@ -69,13 +91,20 @@ def test_runs_in_order_skips_what_is_unchanged_and_says_why_not(root, capsys):
     assert executed.cells[-1].outputs[0].text == "alone\n"
     timings = json.loads((folder / "timings.json").read_text())["notebooks"]
     assert set(timings) == {"00_a", "01_b", "02_c"}
-    assert str(folder / "report.html") in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert str(folder / "report.html") in said
+    assert re.search(r"^longest answer +0\.50 ", said, re.MULTILINE)  # the scorecard's own table
 
     assert run.main(options) == 0
-    assert capsys.readouterr().out.count("skipped") == 3
+    said = capsys.readouterr().out
+    assert said.count("skipped") == 3
+    assert "longest answer" in said
+    assert run.main([*options, "--to", "01"]) == 0  # does not reach the scorecard
+    assert "longest answer" not in capsys.readouterr().out
 
     (root / "data/d.txt").write_text("e")  # an input of 00, whose output changes, so 01 follows
-    write_notebook(root, "02_c", "print('alone')", prose="# New title")  # prose is no code
+    prose = "# New title"  # which is no code
+    write_notebook(root, "02_c", shown, writes=["scorecard.json"], prose=prose)
     assert run.main(options) == 0
     said = capsys.readouterr().out
     assert "00_a runs: reads: data/d.txt has changed" in said

