@@ -161,6 +161,8 @@ class Base:
         part._modules = dict(self.decoder._modules)
         part.config = copy.deepcopy(self.decoder.config)
         part.config.num_hidden_layers = last - first + 1
+        if kinds := getattr(part.config, "layer_types", None):  # looked up by a layer's place
+            part.config.layer_types = kinds[first : last + 1]
         part.layers = copy.deepcopy(self.decoder.layers[first : last + 1])
         part.norm = torch.nn.Identity()
         return part

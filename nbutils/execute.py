@@ -21,6 +21,7 @@ from ipykernel.kernelspec import write_kernel_spec
 from nbclient.exceptions import DeadKernelError
 from papermill.engines import NBClientEngine, papermill_engines
 
+from nbutils.files import aside
 from nbutils.profiles import ROOT
 
 LOG_SECONDS = 30  # in a log, not a terminal, at most one status line in so many seconds
@@ -72,9 +73,8 @@ def renew_prose(source: Path, copy: Path) -> None:
             cells.append(done.pop(0))
     if [cell.source for cell in cells] != [cell.source for cell in executed.cells]:
         executed.cells = cells
-        part = copy.with_name(copy.name + ".part")
-        nbformat.write(executed, part)
-        os.replace(part, copy)
+        with aside(copy) as part:
+            nbformat.write(executed, part)
 
 
 def _work(

@@ -1,7 +1,6 @@
 """Strict JSONL: typed rows to a file and back. Never repairs, guesses or skips a bad row."""
 
 import json
-import os
 import reprlib
 import sys
 from collections.abc import Iterable
@@ -9,6 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from nbutils.files import aside
 
 
 class RecordError(ValueError):
@@ -59,19 +60,12 @@ def write_jsonl(path: str | Path, rows: Iterable[Row]) -> None:
     A lone surrogate, which UTF-8 cannot hold, is written as its JSON escape.
     """
     path = Path(path)
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
-            for row in rows:
-                values = asdict(row)
-                kept = {k: v for k, v in values.items() if v is not None or k not in row.optional}
-                line = json.dumps(kept, ensure_ascii=False, allow_nan=False) + "\n"
-                file.write(line.encode("utf-8", "backslashreplace"))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with aside(path) as part, part.open("wb") as file:
+        for row in rows:
+            values = asdict(row)
+            kept = {k: v for k, v in values.items() if v is not None or k not in row.optional}
+            line = json.dumps(kept, ensure_ascii=False, allow_nan=False) + "\n"
+            file.write(line.encode("utf-8", "backslashreplace"))
 
 
 def fault(field: str, value: object, why: str, remedy: str) -> RecordError:

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from nbutils.backbone import BackboneError, Base, Group
+from nbutils.files import aside
 from nbutils.records import Answer, Pair, Question, Resolution
 from nbutils.student import Student, StudentError, load
 from nbutils.weights import WeightsError
@@ -178,9 +179,8 @@ def _finished(out: Path, maker: str) -> dict[int, str]:
 
 
 def _write_bad(file: Path, bad: Sequence[Row]) -> None:
-    part = file.with_name(file.name + ".part")
-    part.write_text("".join(json.dumps(row) + "\n" for row in bad), encoding="utf-8")
-    os.replace(part, file)
+    with aside(file) as part:
+        part.write_text("".join(json.dumps(row) + "\n" for row in bad), encoding="utf-8")
     if not bad:
         file.unlink()
 

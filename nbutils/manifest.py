@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import platform
 import re
 import tomllib
@@ -13,6 +12,7 @@ from typing import Any
 
 import nbformat
 
+from nbutils.files import aside
 from nbutils.profiles import ROOT
 from nbutils.series import Notebook, locate
 
@@ -51,10 +51,9 @@ class Manifest:
         self._save()
 
     def _save(self) -> None:
-        part = self._file.with_name(self._file.name + ".part")
         text = json.dumps(self._entries, indent=2, sort_keys=True) + "\n"
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, self._file)
+        with aside(self._file) as part:
+            part.write_text(text, encoding="utf-8")
 
 
 def inputs_of(

@@ -1,6 +1,5 @@
 """One HTML page of a run's executed notebooks. Never loads or runs anything when it is opened."""
 
-import os
 import re
 from html import escape
 from pathlib import Path
@@ -9,6 +8,7 @@ import nbformat
 from nbconvert.filters import Highlight2HTML, markdown2html, strip_ansi
 from pygments.formatters import HtmlFormatter
 
+from nbutils.files import aside
 from nbutils.series import Notebook
 from nbutils.timings import read_timings
 
@@ -73,9 +73,8 @@ def write_report(folder: Path, series: list[Notebook], failed: dict[str, str]) -
 </html>
 """
     report = folder / "report.html"
-    part = report.with_name(report.name + ".part")
-    part.write_text(page, encoding="utf-8")
-    os.replace(part, report)
+    with aside(report) as part:
+        part.write_text(page, encoding="utf-8")
     return report
 
 

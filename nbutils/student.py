@@ -7,7 +7,6 @@ small committee: each member was trained without one fold of sections, the score
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from math import exp
@@ -22,11 +21,12 @@ from peft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from nbutils.backbone import REPLY, TEMPLATE, Base, Group, Reading, pooled
+from nbutils.files import aside
 from nbutils.records import Label, Probabilities
 
 Kind = Literal["probe", "lora"]
@@ -138,10 +138,10 @@ class Student:
     def scores(self, group: Group) -> list[float]:
         """The calibrated score of each answer: the higher the better, 0 the training answers' mean.
 
-        Neither the order nor the company of the answers matters, but for rounding; answers of the
-        same text have the same score exactly.
+        The order of the answers does not matter, nor does their company, but for rounding; answers
+        of the same text have the same score exactly.
         """
-        unique = tuple(dict.fromkeys(group.answers))
+        unique = tuple(sorted(set(group.answers)))
         reading = self.read(Group(group.question, group.source, unique))
         members = [self.features(reading, k) @ head for k, head in enumerate(self.heads)]
         mean = torch.stack(members).mean(0) * self.calibration.slope
@@ -166,9 +166,8 @@ class Student:
                 name = f"member{member}"
                 found = get_peft_model_state_dict(self.upper, adapter_name=name)
                 tensors |= {f"{name}.{key}": value for key, value in found.items()}
-        part = folder / (WEIGHTS + ".part")
-        save_file({key: value.detach().contiguous() for key, value in tensors.items()}, part)
-        os.replace(part, folder / WEIGHTS)
+        with aside(folder / WEIGHTS) as part:
+            save_file({key: value.detach().contiguous() for key, value in tensors.items()}, part)
         self.card |= {
             "kind": self.kind,
             "base": self.base.name,
@@ -179,9 +178,8 @@ class Student:
             "weights_sha256": _sha256(folder / WEIGHTS),
             "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
         }
-        part = folder / (CARD + ".part")
-        part.write_text(json.dumps(self.card, indent=2) + "\n", encoding="utf-8")
-        os.replace(part, folder / CARD)
+        with aside(folder / CARD) as part:
+            part.write_text(json.dumps(self.card, indent=2) + "\n", encoding="utf-8")
 
 
 def load(folder: Path, base: Base) -> Student:
@@ -212,8 +210,11 @@ def load(folder: Path, base: Base) -> Student:
     if not weights.is_file() or _sha256(weights) != expected:
         state = "is damaged" if weights.exists() else "is missing"
         raise StudentError(f"{weights} {state} (SHA-256 {expected} expected): train it again")
-    with safe_open(weights, "pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    try:
+        with safe_open(weights, "pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise StudentError(f"{weights}: not safetensors ({error}); train it again") from None
     student = Student(base, settings, kind, tensors["mean"], tensors["scale"])
     student.heads, student.calibration, student.card = tensors["heads"], calibration, card
     for member in range(settings.folds if kind == "lora" else 0):

@@ -1,10 +1,11 @@
 """Seconds and memory, in a run's timings.json. Never part of the scorecard, which must repeat."""
 
 import json
-import os
 from pathlib import Path
 
 from filelock import FileLock
+
+from nbutils.files import aside
 
 
 def record_timing(folder: Path, section: str, key: str, value: dict[str, float]) -> None:
@@ -16,9 +17,8 @@ def record_timing(folder: Path, section: str, key: str, value: dict[str, float])
     with FileLock(folder / ".timings.lock"):
         timings = read_timings(folder)
         timings.setdefault(section, {})[key] = value
-        part = file.with_name(file.name + ".part")
-        part.write_text(json.dumps(timings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        os.replace(part, file)
+        with aside(file) as part:
+            part.write_text(json.dumps(timings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def read_timings(folder: Path) -> dict[str, dict[str, dict[str, float]]]:

@@ -9,7 +9,6 @@ et al. 2022, Fine-tuning can distort pretrained features).
 import hashlib
 import json
 import math
-import os
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from tqdm import tqdm
 
 from nbutils.backbone import Base, Reading
 from nbutils.calibration import calibrate
+from nbutils.files import aside
 from nbutils.student import FINGERPRINT, Kind, Settings, Student, verdict
 from nbutils.targets import LABELS, Example, folds, pair_loss
 
@@ -62,8 +62,22 @@ def fit_head(
     return head.detach(), tie.detach()
 
 
+def read_examples(base: Base, rows: Sequence[Example], settings: Settings) -> list[Reading]:
+    """The frozen base's reading of each example: made once, used by every fit and epoch."""
+    return [
+        base.read(row.group, settings.layers, settings.first)
+        for row in tqdm(rows, "reading", mininterval=2)
+    ]
+
+
 def train(
-    base: Base, rows: Sequence[Example], settings: Settings, kind: Kind, seed: int, folder: Path
+    base: Base,
+    rows: Sequence[Example],
+    readings: Sequence[Reading],
+    settings: Settings,
+    kind: Kind,
+    seed: int,
+    folder: Path,
 ) -> tuple[Student, list[dict[str, float]]]:
     """Trains a student, saves it in `folder`, and gives it back with its history, a row a step.
 
@@ -71,9 +85,6 @@ def train(
     epoch. Raises ValueError where there are fewer sections than folds.
     """
     fold = folds(rows, settings.folds, seed)
-    readings = [
-        base.read(row.group, settings.layers, settings.first) for row in tqdm(rows, "reading")
-    ]
     stacked = torch.cat([reading.features for reading in readings])
     student = Student(base, settings, kind, stacked.mean(0), stacked.std(0) + 1e-3)
     folder.mkdir(parents=True, exist_ok=True)
@@ -106,14 +117,26 @@ def finish(student: Student, rows: Sequence[Example], held_out: dict[str, list[f
     student.calibration = calibrate(margins, graded)
     tie, slope = student.calibration.tie, student.calibration.slope
     told = [verdict(a * slope, b * slope, tie)[0] == LABELS[v] for a, b, v in margins]
-    preferred = [(0.5 if a == b else float((a > b) == (v == 0))) for a, b, v in margins if v < 2]
+    preferred = [_higher(a, b) if v == 0 else _higher(b, a) for a, b, v in margins if v < 2]
+    ordered = [
+        _higher(held_out[row.question_id][i], held_out[row.question_id][j])
+        for row in rows
+        for i, j in row.order()
+    ]
     pairs = sum(len(row.pairs) for row in rows)
     student.card["cross_validation"] = {
         "pairs": pairs,
         "agreement": sum(told) / pairs,
         "preferred_pairs": len(preferred),
-        "preference": sum(preferred) / len(preferred),
+        "preference": sum(preferred) / max(len(preferred), 1),
+        "graded_pairs": len(ordered),
+        "grade_order": sum(ordered) / max(len(ordered), 1),
     }
+
+
+def _higher(better: float, worse: float) -> float:
+    """1 where the better answer has the higher score, 1/2 where the scores are equal."""
+    return 0.5 if better == worse else float(better > worse)
 
 
 class Training:
@@ -164,14 +187,16 @@ class Training:
             order = list(inside)
             random.Random(f"{self.seed} {member} {epoch}").shuffle(order)
             label = f"member {member + 1}/{settings.folds} epoch {epoch + 1}/{settings.epochs}"
-            with tqdm(total=steps, desc=label) as bar:
+            with tqdm(total=steps, desc=label, mininterval=2) as bar:
                 for step in range(steps):
                     batch = order[step * settings.batch : (step + 1) * settings.batch]
                     rate = settings.rate * _schedule(epoch * steps + step, settings.epochs * steps)
                     solver.param_groups[0]["lr"] = rate
                     solver.param_groups[1]["lr"] = rate * HEAD_RATE
                     row = self._step(member, batch, head, tie, solver, weights)
-                    self.history.append({"member": member, "epoch": epoch, "step": step} | row)
+                    self.history.append(
+                        {"member": member + 1, "epoch": epoch + 1, "step": step} | row
+                    )
                     bar.set_postfix(loss=f"{row['loss']:.3f}")
                     bar.update()
             adapter = get_peft_model_state_dict(upper, adapter_name=f"member{member}")
@@ -214,9 +239,8 @@ class Progress:
 
     def write(self, member: int, state: dict[str, Any]) -> None:
         members = self._members() | {member: state}
-        part = self.file.with_name(self.file.name + ".part")
-        torch.save({"identity": self.identity, "members": members}, part)
-        os.replace(part, self.file)
+        with aside(self.file) as part:
+            torch.save({"identity": self.identity, "members": members}, part)
 
     def read(self, member: int) -> dict[str, Any]:
         """The member's state, or {} where there is none for this very training."""
