@@ -71,8 +71,10 @@ def judge_row(student: Student, row: Row) -> Row:
     """
     answers = _answers(row)
     for field in ("question", "source"):
-        if not isinstance(row.get(field), str) or not row[field].strip():
-            raise RowError(f"field {field!r}: {row.get(field)!r} is not a text; write it as one")
+        if not _is_text(row.get(field)) or not row[field].strip():
+            raise RowError(
+                f"field {field!r}: {row.get(field)!r:.60} is not a text; write it as one"
+            )
     try:
         scores = student.scores(Group(row["question"], row["source"], tuple(answers)))
     except BackboneError as error:
@@ -89,16 +91,25 @@ def judge_row(student: Student, row: Row) -> Row:
 
 def _answers(row: Row) -> list[str]:
     known = {"id", "question", "source", "answer", "answers"}
-    for field in row.keys() - known:
+    for field in sorted(row.keys() - known):
         raise RowError(f"field {field!r} is unknown; known are {', '.join(sorted(known))}")
     if ("answer" in row) == ("answers" in row):
         raise RowError("give either 'answer' (to be graded) or 'answers' (to be compared)")
-    answers = [row["answer"]] if "answer" in row else row["answers"]
-    if not isinstance(answers, list) or not all(isinstance(text, str) for text in answers):
-        raise RowError(f"field 'answers': {answers!r:.60} is not a list of texts")
-    if "answers" in row and len(answers) < 2:
+    if "answer" in row:
+        if not _is_text(row["answer"]):
+            raise RowError(f"field 'answer': {row['answer']!r:.60} is not a text; write it as one")
+        return [row["answer"]]
+    answers = row["answers"]
+    if not isinstance(answers, list) or not all(map(_is_text, answers)):
+        raise RowError(f"field 'answers': {answers!r:.60} is not a list of texts; write it as one")
+    if len(answers) < 2:
         raise RowError(f"field 'answers' has {len(answers)}; give two or more, or use 'answer'")
     return answers
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is text that a tokenizer can read, so without the half of a surrogate pair."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def judge_file(student: Student, source: Path, out: Path) -> tuple[int, int, int]:
@@ -111,7 +122,7 @@ def judge_file(student: Student, source: Path, out: Path) -> tuple[int, int, int
     done = _finished(out, maker)
     judged, bad = 0, []
     lines = list(_lines(source))
-    with out.open("a", encoding="utf-8") as file:
+    with out.open("a", encoding="utf-8", errors="backslashreplace") as file:
         for number, text, mark in tqdm(lines, "judging", unit="row"):
             if number in done:
                 if done[number] != mark:
@@ -139,7 +150,7 @@ def judge_file(student: Student, source: Path, out: Path) -> tuple[int, int, int
 def _parsed(text: bytes) -> Row:
     try:
         row = json.loads(text)
-    except ValueError as error:  # not UTF-8 or not JSON
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested too deep
         raise RowError(f"not JSON ({error}); mend the line") from None
     if not isinstance(row, dict):
         raise RowError(f"{row!r:.60} is not an object; write one {{...}} a line")

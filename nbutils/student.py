@@ -47,7 +47,7 @@ class Settings:
     last: int = 19  # last adapted layer; the layers above it serve the surprisal alone
     rank: int = 16  # of the adapters
     rate: float = 5e-4  # learning rate of the adapters, at its peak
-    epochs: int = 3
+    epochs: int = 2
     batch: int = 4  # questions a step
     alpha: float = 0.5  # weight of the cross-entropy; the KL term has 1 - alpha
     grade_weight: float = 0.3  # of the order of two recorded grades, beside a judged pair's 1

@@ -1,5 +1,7 @@
 import json
 import sqlite3
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from nbutils import calls, prompts
 from nbutils.calls import ReplayMiss, Request, Store, StoreError, recorded_calls, recorded_store
 from nbutils.models import ReplayModel
-from nbutils.profiles import DATA
+from nbutils.profiles import DATA, ROOT
 from nbutils.prompts import PAIRWISE, render_pairwise
 from nbutils.records import load_dataset
 
@@ -123,6 +125,19 @@ def test_a_fill_that_fails_changes_nothing(tmp_path):
     with pytest.raises(StoreError, match="UNIQUE"):
         store.fill([(one, "first"), (one, "second")])
     assert store.replay(one) == "kept"
+
+
+def test_replies_outlive_a_process_that_is_killed(tmp_path):
+    # In 2023 nothing was saved until a loop ended: whatever stopped it, all replies were lost.
+    path = tmp_path / "calls.sqlite"
+    script = (
+        "import os, sys; from nbutils.calls import Request, Store\n"
+        "Store(sys.argv[1]).fill([(Request('recorded', 'teacher', 'p1'), 'reply')])\n"
+        "os._exit(9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, path], cwd=ROOT, check=False)
+    assert killed.returncode == 9
+    assert Store(path).replay(Request("recorded", "teacher", "p1")) == "reply"
 
 
 def test_two_stores_on_one_file(tmp_path):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -125,6 +126,13 @@ def test_the_split_keeps_test_apart() -> None:
         assert retrieved <= {question.section for question in rows}
     assert not {question.source for question in train} & {question.source for question in test}
     assert not {question.question for question in train} & {question.question for question in test}
+
+
+def test_no_question_keeps_a_label() -> None:
+    # In 2023 some questions kept a number or a "Question:" of the reply that they were read from.
+    label = re.compile(r"(question|q)?\s*\d*\s*[:.)]", re.IGNORECASE)
+    assert label.match("Question: Who?") and label.match("Q3. Who?") and label.match("2) Who?")
+    assert not [q.question for q in kestrel().questions if label.match(q.question)]
 
 
 def test_every_answer_of_a_pair_is_graded_readably_and_no_other() -> None:

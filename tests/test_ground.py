@@ -20,7 +20,7 @@ from tools import set_up
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 HOMES = packages_distributions()  # module -> the packages that install it
-OWN = sys.stdlib_module_names | {"nbutils", "tools", "tests"}
+OWN = sys.stdlib_module_names | {"nbutils", "tools", "benchmarks", "tests"}
 CUDA = ("cuda-", "nvidia-", "triton")  # come with torch's CUDA build, which pins them itself
 
 
@@ -72,7 +72,9 @@ def test_whatever_the_code_imports_is_required():
     names = {canonicalize_name(r.name) for r in required()}
     missing = set()
     for file in (
-        f for folder in ("nbutils", "tools", "tests") for f in ROOT.glob(f"{folder}/*.py")
+        f
+        for folder in ("nbutils", "tools", "benchmarks", "tests")
+        for f in ROOT.glob(f"{folder}/*.py")
     ):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             modules = [node.module] if isinstance(node, ast.ImportFrom) else []

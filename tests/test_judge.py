@@ -93,7 +93,9 @@ def test_neither_the_order_of_pairs_nor_of_answers_sways_it(student, chosen, swa
     for row in judge_pairs(student, turned, QUESTIONS, ANSWERS, "s"):
         twin, sign = plain[row.pair_id], -1 if row.pair_id in flipped else 1
         assert row.margin == sign * twin.margin  # exactly
-        names = {"a": "b", "b": "a", "tie": "tie"} if sign < 0 else {x: x for x in ("a", "b", "tie")}
+        names = (
+            {"a": "b", "b": "a", "tie": "tie"} if sign < 0 else {x: x for x in ("a", "b", "tie")}
+        )
         assert row.verdict == names[twin.verdict]
 
 
@@ -140,7 +142,10 @@ BAD = [
     ({"answers": None}, "field 'answers': None is not a list of texts"),
     ({"answer": "gull"}, "give either 'answer' (to be graded) or 'answers' (to be compared)"),
     ({"label": "a"}, "field 'label' is unknown; known are answer, answers, id, question, source"),
-    ({"answers": ["gull", "\ud800"]}, "field 'answers': '\\ud800' is not a text"),
+    (
+        {"answers": ["gull", "\ud800"]},
+        "field 'answers': ['gull', '\\ud800'] is not a list of texts",
+    ),
     ({"question": "\udfff"}, "field 'question': '\\udfff' is not a text"),
     ({"source": "lamp " * 1100}, "reads 1024: shorten the source"),
 ]

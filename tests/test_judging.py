@@ -70,6 +70,15 @@ def test_the_flipped_order_shows_b_first():
     assert flipped.index("Plover.") < flipped.index("Dunlin.")
 
 
+def test_the_judge_sees_the_whole_source():
+    # In 2023 the judge saw 1,000 characters of one chunk, the answerers two whole chunks.
+    source = "A sentence of the handbook. " * 50 + "The last fact."  # 50 x 28 + 14 = 1414
+    question = replace(QUESTION, source=source)
+    model = Scripted({"p000/original": "[[A]]", "p000/flipped": "[[B]]"})
+    judge_pairs([PAIR], [question], ANSWERS, model, progress=False)
+    assert all(source in shown for _, shown in model.seen.values()) and len(model.seen) == 2
+
+
 def test_rows_that_do_not_fit_are_named_before_anything_is_asked():
     model = Scripted({})
     strange = replace(PAIR, pair_id="p001", answerer_b="three")

@@ -25,8 +25,6 @@ from tests.tiny import SETTINGS, TOYS, in_float32, llama_config, save_base, toy_
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 ROWS = toy_examples(18)  # three a section; with three folds a member is trained on twelve
-EPOCH = 3  # steps: 12 questions in batches of 4
-STEPS = 3 * SETTINGS.epochs * EPOCH  # of all three members
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +93,8 @@ def test_the_head_learns_what_can_be_separated():
     assert head[0] > 5 * head[1:].abs().max()
     for own, row in zip(toy_features(ROWS), ROWS, strict=True):
         assert (own @ head).argmax() == row.grades.index(0.9)
-    # With four in six... every third pair is a tie, always of two answers that lost: likely ones.
-    assert exp(tie) > 0.5
+    # One pair in three is a tie, and all ties are of answers that lost: as likely as not, or more.
+    assert exp(tie) > 1
 
 
 def test_a_stronger_penalty_makes_a_smaller_head():
@@ -117,26 +115,13 @@ def test_a_rule_is_learnt(trained, readings):
     assert student.card["cross_validation"]["pairs"] == 3 * len(ROWS)
 
 
-def test_the_tie_term_lets_ties_win(trained):
-    student, _, _ = trained
-    told = []
-    for row in toy_examples(20, seed=9):
-        scores = student.scores(row.group)
-        for pair in row.pairs:
-            label, _ = student.verdict(scores[pair.first], scores[pair.second])
-            told.append(label == ("a", "b", "tie")[pair.verdict])
-    assert sum(told) / len(told) >= 0.8  # always a winner: 2 of 3 at most
-
-
 def test_adapters_lower_the_loss(trained):
     student, history, _ = trained
     if student.kind == "probe":
         assert history == []
         return
-    assert len(history) == STEPS
-    by_epoch = [
-        sum(row["loss"] for row in history if row["epoch"] == epoch) for epoch in (1, 2)
-    ]
+    assert len(history) == 3 * 2 * 3  # members, epochs, batches of 4 of 12 questions
+    by_epoch = [sum(row["loss"] for row in history if row["epoch"] == epoch) for epoch in (1, 2)]
     assert by_epoch[1] < by_epoch[0]
     for row in history:
         alpha, weight = SETTINGS.alpha, SETTINGS.grade_weight
@@ -144,7 +129,7 @@ def test_adapters_lower_the_loss(trained):
         assert row["loss"] == pytest.approx(total, rel=1e-4)
     weights = dict(student.upper.named_parameters())
     ups = [weight for name, weight in weights.items() if "lora_B" in name]
-    assert len(ups) == 3 * 3 * 7  # members, layers 1 to 3, projections
+    assert len(ups) == 3 * 2 * 7  # members, adapted layers, projections
     assert all(weight.any() for weight in ups)  # each starts at zero
 
 
@@ -187,7 +172,7 @@ def test_the_caller_s_random_state_neither_matters_nor_changes(tiny, readings, t
     def state():
         torch.manual_seed(5)
         random.seed(5)
-        train(tiny, ROWS, readings, replace(SETTINGS, epochs=1), "lora", 0, tmp_path)
+        train(tiny, FEW, readings[:12], replace(SHORT, epochs=1), "lora", 0, tmp_path)
         return torch.rand(1).item(), random.random()
 
     found = state()
@@ -240,8 +225,9 @@ def test_figures_of_the_cross_validation_by_hand(tiny):
         "graded_pairs": 2,
         "grade_order": 0.75,  # one right, one at equal scores: 1.5 of 2
     }
-    # Six a to two b at a margin of 3: exp(3 slope) = 3.
-    assert exp(3 * student.calibration.slope) == pytest.approx(3, rel=0.05)
+    # At a margin of 3, six a to two b: where the calibration is right, p(a) + p(tie) / 2 = 6 / 8.
+    _, (a, _, tie) = student.verdict(3 * student.calibration.slope, 0.0)
+    assert a + tie / 2 == pytest.approx(0.75, abs=1e-4)
 
 
 def test_too_few_sections_are_refused(tiny, readings, tmp_path):
@@ -273,12 +259,18 @@ def steps(monkeypatch):
     return Steps(monkeypatch)
 
 
+FEW = ROWS[:12]
+SHORT = replace(SETTINGS, folds=2, batch=3)
+EPOCH = 2  # steps: a member's six questions in batches of three
+STEPS = 2 * 2 * EPOCH  # members, epochs
+
+
 @pytest.fixture
 def lora(tiny, readings, tmp_path):
-    """Trains adapters in one folder, and gives student and history."""
+    """Trains adapters in one folder, and gives the history."""
 
-    def run(rows=ROWS, settings=SETTINGS, seed=0, base=tiny):
-        return train(base, rows, readings, settings, "lora", seed, tmp_path)
+    def run(rows=FEW, settings=SHORT, seed=0, base=tiny):
+        return train(base, rows, readings[:12], settings, "lora", seed, tmp_path)[1]
 
     return run
 
@@ -287,11 +279,11 @@ def lora(tiny, readings, tmp_path):
 def whole(tiny, readings, tmp_path_factory):
     """What a training without a stop writes: weights, card, history."""
     folder = tmp_path_factory.mktemp("whole")
-    _, history = train(tiny, ROWS, readings, SETTINGS, "lora", 0, folder)
+    _, history = train(tiny, FEW, readings[:12], SHORT, "lora", 0, folder)
     return (folder / WEIGHTS).read_bytes(), (folder / CARD).read_text(), history
 
 
-@pytest.mark.parametrize("stop", [2, 5, 7, 17])
+@pytest.mark.parametrize("stop", [2, 4, 5, 8])
 def test_an_interrupted_training_ends_as_one_without_a_stop(
     lora, whole, steps, stop, tmp_path, monkeypatch
 ):
@@ -300,8 +292,8 @@ def test_an_interrupted_training_ends_as_one_without_a_stop(
         lora()
     assert not (tmp_path / CARD).exists() and not (tmp_path / WEIGHTS).exists()
     steps.taken, steps.stop = 0, None
-    _, history = lora()
-    # It goes on after the last whole epoch: after step 0, 3, 6 or 15.
+    history = lora()
+    # It goes on after the last whole epoch: after step 0, 2, 4 or 6.
     assert steps.taken == STEPS - EPOCH * ((stop - 1) // EPOCH)
     assert (tmp_path / WEIGHTS).read_bytes() == whole[0]
     assert (tmp_path / CARD).read_text() == whole[1]
@@ -310,10 +302,11 @@ def test_an_interrupted_training_ends_as_one_without_a_stop(
 
 
 def test_two_stops_are_as_good_as_one(lora, whole, steps, tmp_path):
-    for stop in (4, 6):
+    for stop in (3, 4):
         steps.taken, steps.stop = 0, stop
         with pytest.raises(KeyboardInterrupt):
             lora()
+    steps.stop = None
     lora()
     assert (tmp_path / WEIGHTS).read_bytes() == whole[0]
 
@@ -326,11 +319,11 @@ def changed(rows):
 
 @pytest.mark.parametrize(
     "other",
-    [{"seed": 1}, {"rows": changed(ROWS)}, {"settings": replace(SETTINGS, rate=1e-3)}],
+    [{"seed": 1}, {"rows": changed(FEW)}, {"settings": replace(SHORT, rate=1e-3)}],
     ids=["seed", "data", "settings"],
 )
 def test_another_training_does_not_go_on_from_there(lora, steps, other):
-    steps.stop = 8
+    steps.stop = 5
     with pytest.raises(KeyboardInterrupt):
         lora()
     steps.taken, steps.stop = 0, None
@@ -339,7 +332,7 @@ def test_another_training_does_not_go_on_from_there(lora, steps, other):
 
 
 def test_nor_does_one_on_another_base(lora, steps, tmp_path_factory):
-    steps.stop = 8
+    steps.stop = 5
     with pytest.raises(KeyboardInterrupt):
         lora()
     steps.taken, steps.stop = 0, None

@@ -1,10 +1,10 @@
 """A tiny random base whose tokens are words, and toy questions, for the tests of the student."""
 
+import json
 import random
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 from nbutils.backbone import Base, Group
@@ -12,13 +12,14 @@ from nbutils.resolution import soft_target
 from nbutils.student import Settings, Student
 from nbutils.targets import Example, Target
 
-TOYS = "gull tern skua hut boat mast rope lamp wind snow rain ice rock cliff path map".split()
+TOYS = ["gull", "tern", "skua", "hut", "boat", "mast", "rope", "lamp"]
+TOYS += ["wind", "snow", "rain", "ice", "rock", "cliff", "path", "map"]
 MARKS = ["<unk>", "<|im_start|>", "<|im_end|>"]
-WORDS = [*MARKS, "[[", "]]", "A", "B", "C", *"user assistant Question Passage Answer :".split()]
-WORDS += ["is", "better", ".", *TOYS]
+WORDS = [*MARKS, "user", "assistant", "Question", "Passage", "Answer", ":"]
+WORDS += ["[[", "]]", "A", "B", "C", "is", "better", ".", *TOYS]
 
 SETTINGS = Settings(
-    layers=(2, 4), first=1, last=3, rank=2, rate=3e-3, epochs=2, batch=4, decay=0.01, folds=3
+    layers=(2, 4), first=2, last=3, rank=2, rate=3e-3, epochs=2, batch=4, decay=0.01, folds=3
 )
 
 
@@ -43,11 +44,20 @@ def save_base(folder, config, seed=0):
     """Writes a random model of the config, with the tokenizer of words, and returns the folder."""
     torch.manual_seed(seed)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    words = {word: number for number, word in enumerate(WORDS)}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    words = {
+        "model": {
+            "type": "WordLevel",
+            "vocab": {word: number for number, word in enumerate(WORDS)},
+            "unk_token": MARKS[0],
+        },
+        "pre_tokenizer": {"type": "Whitespace"},
+    }
+    (folder / "words.json").write_text(json.dumps(words))
     PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token=MARKS[0], bos_token=MARKS[1], eos_token=MARKS[2]
+        tokenizer_file=str(folder / "words.json"),
+        unk_token=MARKS[0],
+        bos_token=MARKS[1],
+        eos_token=MARKS[2],
     ).save_pretrained(folder)
     return folder
 
