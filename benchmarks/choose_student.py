@@ -2,8 +2,8 @@
 
 `python benchmarks/choose_student.py` trains each candidate below as notebook 05 does and writes its
 cross-validation (folds of whole sections; every pair scored by a member that did not see its
-section) to benchmarks/student_choice.csv: about a quarter of an hour on two cores with bfloat16. A candidate
-that is there already is not trained again.
+section) to benchmarks/student_choice.csv: about half an hour on two cores with bfloat16. A
+candidate that is there already is not trained again.
 """
 
 import csv

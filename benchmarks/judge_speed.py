@@ -11,6 +11,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import torch
@@ -41,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     student = load(options.student, base)
     data = load_dataset(DATA)
     warm_up, *groups = sample(data, options.questions + 1)
-    seconds = measure(ways(student, base, data), warm_up, groups)
+    with redirect_stdout(sys.stderr):  # the bars
+        seconds = measure(ways(student, base, data), warm_up, groups)
     pairs = sum(map(len, groups))
     kind = f"{student.kind} student with {student.settings.folds} members, {base.dtype}"
     print(f"{pairs} pairs of {len(groups)} questions; {kind}, {torch.get_num_threads()} threads")

@@ -49,7 +49,7 @@ def judge_pairs(
     for pair in pairs:
         groups.setdefault(pair.question_id, []).append(pair)
     found = []
-    for question_id, own in tqdm(groups.items(), name):
+    for question_id, own in tqdm(groups.items(), name, file=sys.stdout, mininterval=2):
         ends = [end for pair in own for end in (pair.answerer_a, pair.answerer_b)]
         names = list(dict.fromkeys(ends))
         question = asked[question_id]

@@ -1,12 +1,9 @@
 """One function a figure of the series. Never works out a figure that measures.py should."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
+from collections.abc import Mapping, Sequence
 from textwrap import fill
-from typing import Any, ParamSpec
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -14,55 +11,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from nbutils.agreement import Card, Judge, orders
+from nbutils.drawing import BLUE, GREY, INK, ORANGE, RED, SKY, WHITE, canvas, drawn, row_names
 from nbutils.floors import FLOORS
-from nbutils.records import Chunk, Pair, Question
+from nbutils.records import Pair
 
-P = ParamSpec("P")
-
-# Okabe and Ito 2008: colours that stay apart for the colour-blind.
-BLUE, ORANGE, GREEN, RED, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9"
-GREY, INK, WHITE = "#999999", "#222222", "#FFFFFF"
 ENDS = ("difference", "low", "high")
-STYLE: dict[Any, Any] = {
-    "figure.facecolor": WHITE,
-    "axes.facecolor": WHITE,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": "#E4E4E4",
-    "text.color": INK,
-    "font.size": 10,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-}
-
-
-def _drawn(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draws in the style of the series, and closes the figure so that a notebook shows it once."""
-
-    @wraps(draw)
-    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with plt.rc_context(STYLE):
-            figure = draw(*args, **kwargs)
-        plt.close(figure)
-        return figure
-
-    return drawn
-
-
-def _axes(title: str, size: tuple[float, float], **grid: Any) -> tuple[Figure, list[Axes]]:
-    """A titled figure of a size in inches and its axes, left to right or top to bottom."""
-    figure, axes = plt.subplots(figsize=size, squeeze=False, layout="constrained", **grid)
-    figure.suptitle(fill(title, int(size[0] * 10)), x=0.01, ha="left", weight="bold", size=12)
-    return figure, list(axes.flat)
 
 
 def _bars(ax: Axes, names: Sequence[str], values: Sequence[float], label: str) -> None:
     """Horizontal bars, the first name on top, floors in grey."""
     colours = [GREY if name in FLOORS else BLUE for name in names]
     ax.barh(range(len(names)), values, color=colours, height=0.62)
-    _rows(ax, names)
+    row_names(ax, names)
     ax.set_xlabel(fill(label, 48))
 
 
@@ -75,20 +35,14 @@ def _share(ax: Axes, values: Sequence[float], line: float, what: str) -> None:
     ax.set(xlim=(0, 1.12), xticks=np.linspace(0, 1, 6))
 
 
-def _rows(ax: Axes, names: Sequence[str]) -> None:
-    ax.set_yticks(range(len(names)), names)
-    ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.grid(False, axis="y")
-
-
-@_drawn
+@drawn
 def agreement(card: Card, subset: str = "all") -> Figure:
     """Agreement and preference accuracy of every judge on a subset, with 95 % intervals."""
     found = {name: by_subset[subset] for name, by_subset in card["judges"].items()}
     frame = pd.DataFrame(found).T
     teacher, ceiling = card["teacher_name"], card["teacher"][subset]["same_in_both"]
     title = f"How often each judge decides as the {teacher} does: {_named(subset)}"
-    figure, axes = _axes(title, (10, 1.7 + 0.45 * len(frame)), ncols=2, sharey=True)
+    figure, axes = canvas(title, (10, 1.7 + 0.45 * len(frame)), ncols=2, sharey=True)
     pairs, preferred = frame[["pairs", "preferred"]].iloc[0]
     many = f"same verdict (a, b or tie), share of {pairs} pairs"
     some = f"preferred answer found, share of the {preferred} pairs where the {teacher} prefers one"
@@ -103,7 +57,7 @@ def agreement(card: Card, subset: str = "all") -> Figure:
     return figure
 
 
-@_drawn
+@drawn
 def by_answerers(card: Card, measure: str = "preference") -> Figure:
     """Heat table of "preference" or "agreement": pairs of answerers by judges."""
     judges = list(card["judges"])
@@ -112,11 +66,11 @@ def by_answerers(card: Card, measure: str = "preference") -> Figure:
     grid = np.array(cells, dtype=float)
     what = {"preference": "Preferred answers found", "agreement": "Same verdict"}[measure]
     title = f"{what}, by who answered: share of the pairs that count (their number in brackets)"
-    figure, (ax,) = _axes(title, (4.4 + 0.95 * len(judges), 1.6 + 0.4 * len(subsets)))
+    figure, (ax,) = canvas(title, (4.4 + 0.95 * len(judges), 1.6 + 0.4 * len(subsets)))
     image = ax.imshow(grid, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     count = {"preference": "preferred", "agreement": "pairs"}[measure]
     sizes = [card["judges"][judges[0]][subset][count] for subset in subsets]
-    _rows(ax, [f"{_named(s)} ({size})" for s, size in zip(subsets, sizes, strict=True)])
+    row_names(ax, [f"{_named(s)} ({size})" for s, size in zip(subsets, sizes, strict=True)])
     ax.set_xticks(range(len(judges)), [fill(judge, 10) for judge in judges], size=9)
     ax.tick_params(bottom=False, left=False, labeltop=True, labelbottom=False)
     ax.spines[:].set_visible(False)
@@ -131,14 +85,14 @@ def by_answerers(card: Card, measure: str = "preference") -> Figure:
     return figure
 
 
-@_drawn
+@drawn
 def verdict_flow(judge: Judge, pairs: list[Pair]) -> Figure:
     """4 x 4 table of a judge's verdicts in the original and the flipped order, with counts."""
     names = ("a", "b", "tie", "unreadable")
     said = orders(judge, pairs)
     flow: Counter[tuple[str, str]] = Counter((o or names[3], f or names[3]) for o, f in said)
     title = f"{judge.name}: its verdicts on {len(pairs)} pairs when the two answers change places"
-    figure, (ax,) = _axes(title, (7.6, 5))
+    figure, (ax,) = canvas(title, (7.6, 5))
     for row, original in enumerate(names):
         for column, flipped in enumerate(names):
             fate, colour = "conflict", RED
@@ -166,18 +120,18 @@ def verdict_flow(judge: Judge, pairs: list[Pair]) -> Figure:
     return figure
 
 
-@_drawn
+@drawn
 def reliability(card: Card, judge: str) -> Figure:
     """Agreement against confidence in bins of confidence, with the number of pairs in each."""
     found = card["judges"][judge]["all"]
     bins = pd.DataFrame(found["bins"])
     title = f"Is {judge} right as often as it is sure? All pairs, by its own probability"
-    figure, (top, bottom) = _axes(title, (7, 6), nrows=2, sharex=True, height_ratios=[3, 1])
+    figure, (top, bottom) = canvas(title, (7, 6), nrows=2, sharex=True, height_ratios=[3, 1])
     error = f"{judge} (calibration error {found['calibration_error']:.2f})"
     top.plot([0, 1], [0, 1], "--", color=GREY, label="right as often as sure")
     top.plot(bins["confidence"], bins["agreement"], "o-", color=BLUE, label=error)
     top.set(ylim=(0, 1.03), ylabel=f"share with the {card['teacher_name']}'s verdict")
-    top.legend(loc="upper left")
+    top.legend(loc="lower right")
     bars = bottom.bar(bins["low"], bins["count"], width=0.1, align="edge", color=SKY, ec=WHITE)
     bottom.bar_label(bars, size=9)
     bottom.margins(y=0.3)
@@ -185,11 +139,11 @@ def reliability(card: Card, judge: str) -> Figure:
     return figure
 
 
-@_drawn
+@drawn
 def time_and_cost(seconds: Mapping[str, float]) -> Figure:
     """Seconds a judgement of each judge on a log scale, and how long a thousand take."""
     names, values = list(seconds), list(seconds.values())
-    figure, (ax,) = _axes("Time of one judgement, and of a thousand", (9, 1.5 + 0.45 * len(names)))
+    figure, (ax,) = canvas("Time of one judgement, and of a thousand", (9, 1.5 + 0.45 * len(names)))
     _bars(ax, names, values, "seconds a judgement (log scale: ten times as long at each mark)")
     low, high = np.floor(np.log10(min(values) / 2)), np.ceil(np.log10(max(values)))
     ax.set(xscale="log", xlim=(10**low, 10**high), xticks=10 ** np.arange(low, high + 1))
@@ -200,7 +154,7 @@ def time_and_cost(seconds: Mapping[str, float]) -> Figure:
     return figure
 
 
-@_drawn
+@drawn
 def differences(card: Card, judge: str, subset: str = "all") -> Figure:
     """One judge minus every other in agreement and preference, with bootstrap intervals."""
     rows = {}
@@ -209,7 +163,7 @@ def differences(card: Card, judge: str, subset: str = "all") -> Figure:
             sign = 1 if row["first"] == judge else -1
             rows[row["second"] if sign == 1 else row["first"]] = (sign, row)
     title = f"{judge} minus every other judge: {_named(subset)} (95 % intervals over questions)"
-    figure, axes = _axes(title, (10, 1.8 + 0.5 * len(rows)), ncols=2, sharey=True)
+    figure, axes = canvas(title, (10, 1.8 + 0.5 * len(rows)), ncols=2, sharey=True)
     for ax, key in zip(axes, ("agreement", "preference"), strict=True):
         for place, (sign, row) in enumerate(rows.values()):
             found = {k: np.nan if row[key][k] is None else sign * row[key][k] + 0.0 for k in ENDS}
@@ -219,7 +173,7 @@ def differences(card: Card, judge: str, subset: str = "all") -> Figure:
             ax.plot([middle], [place], "o", color=colour)
             text = ax.text(middle, place - 0.2, f"{middle:+.2f}", ha="center", va="bottom", size=9)
             text.set_bbox({"facecolor": WHITE, "edgecolor": "none", "pad": 0.8})
-        _rows(ax, [f"minus {name}" for name in rows])
+        row_names(ax, [f"minus {name}" for name in rows])
         ax.axvline(0, color=INK)
         ax.margins(x=0.1)
         ax.set_xlabel(fill(f"difference in {key} (right of zero: {judge} is better)", 48))
@@ -227,114 +181,11 @@ def differences(card: Card, judge: str, subset: str = "all") -> Figure:
     return figure
 
 
-@_drawn
-def training_curve(history: Sequence[Mapping[str, float]]) -> Figure:
-    """The training loss and its two terms, each batch faint and their running mean bold."""
-    frame = pd.DataFrame(history)
-    frame.index += 1  # steps of the whole training, wherever an epoch starts to count
-    title = "The student's training loss and its two terms (faint: each batch, bold: running mean)"
-    figure, (ax,) = _axes(title, (9, 4.5))
-    window = max(1, len(frame) // 12)
-    terms = (
-        ("loss", "loss", INK),
-        ("ce", "CE: the verdict", BLUE),
-        ("kl", "KL: the soft target", ORANGE),
-    )
-    for key, label, colour in terms:
-        ax.plot(frame.index, frame[key], color=colour, alpha=0.22)
-        mean = frame[key].rolling(window, center=True, min_periods=1).mean()
-        ax.plot(frame.index, mean, color=colour, linewidth=2.2, label=label)
-    for epoch, start in frame.reset_index().groupby("epoch")["index"].min().items():
-        ax.axvline(start, color=GREY, linestyle=":")
-        ax.annotate(f" epoch {epoch}", (start, 1), xycoords=("data", "axes fraction"), va="top")
-    ax.set_xlabel("training step (one batch of questions)")
-    ax.set_ylabel("mean over the batch's pairs, nats")
-    ax.set_ylim(bottom=0)
-    ax.margins(y=0.12)
-    ax.legend(loc="upper right", bbox_to_anchor=(1, 0.93))
-    return figure
-
-
-@_drawn
-def chunk_map(chunks: Sequence[Chunk]) -> Figure:
-    """The document's sections from top to bottom, each cut into its chunks, with their ids."""
-    sections = list(dict.fromkeys(chunk.section for chunk in chunks))
-    title = f"The document: {len(sections)} sections cut into {len(chunks)} chunks"
-    figure, (ax,) = _axes(title, (10, 1.3 + 0.27 * len(sections)))
-    start = [0] * len(sections)
-    for chunk in chunks:
-        row, words = sections.index(chunk.section), len(chunk.text.split())
-        first = start[row] == 0
-        ax.barh(row, words, left=start[row], color=BLUE if first else SKY, ec=WHITE, height=0.8)
-        place, ink = start[row] + words / 2, WHITE if first else INK
-        ax.text(place, row, chunk.chunk_id, ha="center", va="center", size=8, color=ink)
-        start[row] += words
-    _rows(ax, [_short(section) for section in sections])
-    ax.set_xlabel("words")
-    return figure
-
-
-@_drawn
-def answer_styles(styles: pd.DataFrame) -> Figure:
-    """Spread of each answerer's answers in words and in the share taken from the source.
-
-    Columns: answerer, words (a count) and copied (share of word trigrams, 0 to 1); a row an answer.
-    """
-    names = list(dict.fromkeys(styles["answerer"]))
-    title = "How long the answers are, and how much of them stands in the source word for word"
-    figure, axes = _axes(title, (10, 1.7 + 0.45 * len(names)), ncols=2, sharey=True)
-    panels = (
-        ("words", "words of the answer"),
-        ("copied", "share of its word trigrams that stand in the source"),
-    )
-    for ax, (key, label) in zip(axes, panels, strict=True):
-        values = [styles.loc[styles["answerer"] == name, key] for name in names]
-        boxes = ax.boxplot(
-            values,
-            positions=range(len(names)),
-            orientation="horizontal",
-            patch_artist=True,
-            widths=0.6,
-            boxprops={"facecolor": SKY, "edgecolor": BLUE},
-            medianprops={"color": INK, "linewidth": 2},
-            flierprops={"marker": ".", "markersize": 4, "markeredgecolor": GREY},
-        )
-        boxes["boxes"][0].set_label("middle half of the answers; line: the median")
-        _rows(ax, [f"{name} ({len(part)})" for name, part in zip(names, values, strict=True)])
-        ax.set_xlabel(label)
-    axes[1].set_xlim(-0.03, 1.03)
-    figure.legend(handles=[boxes["boxes"][0]], loc="outside lower center")
-    return figure
-
-
-@_drawn
-def split_map(questions: Sequence[Question], chunks: Sequence[Chunk]) -> Figure:
-    """Questions of each section by split, and how long the section's chunks are."""
-    sections = list(dict.fromkeys(chunk.section for chunk in chunks))
-    counts: Counter[tuple[str, str]] = Counter((q.section, q.split) for q in questions)
-    title = f"Which sections train and which test: {len(questions)} questions, {len(chunks)} chunks"
-    figure, (left, right) = _axes(title, (10, 1.6 + 0.27 * len(sections)), ncols=2, sharey=True)
-    start = np.zeros(len(sections))
-    for split, colour in (("train", BLUE), ("test", ORANGE), ("mixed", GREY)):
-        width = np.array([counts[section, split] for section in sections])
-        left.barh(range(len(sections)), width, left=start, color=colour, label=split)
-        start += width
-    rows = [sections.index(chunk.section) for chunk in chunks]
-    right.plot([len(chunk.text.split()) for chunk in chunks], rows, "o", color=GREEN, alpha=0.6)
-    _rows(left, [_short(section) for section in sections])
-    right.grid(True, axis="y")
-    left.set_xlabel("questions on the section")
-    figure.legend(loc="outside lower left", ncols=3)
-    right.set_xlabel("words of each chunk of the section")
-    right.set_xlim(left=0)
-    return figure
-
-
-@_drawn
+@drawn
 def win_rates(rates: pd.DataFrame, judge: str) -> Figure:
     """Shares of won, tied, lost and undecided pairs of each answerer, from agreement.win_rates."""
     title = f"Who wins in the {judge}'s eyes: what became of each answerer's pairs"
-    figure, (ax,) = _axes(title, (9, 1.8 + 0.45 * len(rates)))
+    figure, (ax,) = canvas(title, (9, 1.8 + 0.45 * len(rates)))
     start = np.zeros(len(rates))
     fates = {"won": BLUE, "tied": SKY, "lost": ORANGE, "undecided": GREY}
     for fate, colour in fates.items():
@@ -343,19 +194,19 @@ def win_rates(rates: pd.DataFrame, judge: str) -> Figure:
         shown = [str(n) if part > 0.025 else "" for n, part in zip(rates[fate], share, strict=True)]
         ax.bar_label(bars, shown, label_type="center", color=WHITE if colour == BLUE else INK)
         start += share
-    _rows(ax, [f"{name} ({pairs} pairs)" for name, pairs in rates["pairs"].items()])
+    row_names(ax, [f"{name} ({pairs} pairs)" for name, pairs in rates["pairs"].items()])
     ax.set(xlim=(0, 1), xlabel="share of the answerer's pairs (their number in the bar)")
     figure.legend(loc="outside lower center", ncols=len(fates))
     return figure
 
 
-@_drawn
+@drawn
 def position_and_length(
     first: Mapping[str, float | None], longer: Mapping[str, float | None]
 ) -> Figure:
     """Share of choices that fall on the answer shown first, and on the longer one, by judge."""
     title = "What else may sway a judge: the place and the length of an answer"
-    figure, axes = _axes(title, (10, 1.7 + 0.45 * len(first)), ncols=2, sharey=True)
+    figure, axes = canvas(title, (10, 1.7 + 0.45 * len(first)), ncols=2, sharey=True)
     panels = (
         (first, "the answer shown first, share of choices"),
         (longer, "the longer answer, share of winners"),
@@ -370,10 +221,6 @@ def position_and_length(
 def _named(subset: str) -> str:
     named = {"contrast": "contrast pairs", "like strength": "pairs of like strength"}
     return "all pairs" if subset == "all" else named.get(subset, subset)
-
-
-def _short(section: str) -> str:
-    return section if len(section) < 48 else section[:45] + "..."
 
 
 def _duration(seconds: float) -> str:

@@ -7,6 +7,7 @@ small committee: each member was trained without one fold of sections, the score
 
 import hashlib
 import json
+import warnings
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from math import exp
@@ -105,6 +106,8 @@ class Student:
             lora_alpha=2 * self.settings.rank,
             target_modules=r".*layers\.\d+\..*\.(?:q|k|v|o|gate|up|down)_proj",
         )
+        # peft asks transformers for a name that it is about to drop
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
         if self.upper is None:
             part = self.base.upper(self.settings.first, self.settings.last)
             self.upper = get_peft_model(part, config, adapter_name=f"member{member}")
@@ -112,6 +115,13 @@ class Student:
             self.upper.add_adapter(f"member{member}", config)
         self.upper.set_adapter(f"member{member}")
         return self.upper
+
+    def adapter(self, member: int) -> dict[str, Tensor]:
+        """The weights of one member's adapter, by name."""
+        state: dict[str, Tensor] = get_peft_model_state_dict(
+            self.upper, adapter_name=f"member{member}", save_embedding_layers=False
+        )
+        return state
 
     def read(self, group: Group) -> Reading:
         """The frozen base's pass over a group, which all members share."""
@@ -164,7 +174,7 @@ class Student:
         if self.upper is not None:
             for member in range(self.settings.folds):
                 name = f"member{member}"
-                found = get_peft_model_state_dict(self.upper, adapter_name=name)
+                found = self.adapter(member)
                 tensors |= {f"{name}.{key}": value for key, value in found.items()}
         with aside(folder / WEIGHTS) as part:
             save_file({key: value.detach().contiguous() for key, value in tensors.items()}, part)
@@ -221,7 +231,7 @@ def load(folder: Path, base: Base) -> Student:
         name = f"member{member}."
         own = {key.removeprefix(name): v for key, v in tensors.items() if key.startswith(name)}
         upper = student.add_adapter(member)
-        unfit = set(own) ^ set(get_peft_model_state_dict(upper, adapter_name=name[:-1]))
+        unfit = set(own) ^ set(student.adapter(member))
         if unfit:
             raise StudentError(f"{weights}: adapter '{name[:-1]}' does not fit; train it again")
         set_peft_model_state_dict(upper, own, adapter_name=name[:-1])

@@ -6,24 +6,22 @@ first, keeps the adapters from distorting what the base knows while the head is 
 et al. 2022, Fine-tuning can distort pretrained features).
 """
 
-import hashlib
-import json
 import math
 import random
+import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from peft import set_peft_model_state_dict
 from torch import Tensor
 from tqdm import tqdm
 
 from nbutils.backbone import Base, Reading
 from nbutils.calibration import calibrate
-from nbutils.files import aside
-from nbutils.student import FINGERPRINT, Kind, Settings, Student, verdict
+from nbutils.checkpoint import Progress, data_hash, identity
+from nbutils.student import Kind, Settings, Student, verdict
 from nbutils.targets import LABELS, Example, folds, pair_loss
 
 WARM_UP = 8  # steps until the learning rate reaches its peak
@@ -66,7 +64,7 @@ def read_examples(base: Base, rows: Sequence[Example], settings: Settings) -> li
     """The frozen base's reading of each example: made once, used by every fit and epoch."""
     return [
         base.read(row.group, settings.layers, settings.first)
-        for row in tqdm(rows, "reading", mininterval=2)
+        for row in tqdm(rows, "reading", file=sys.stdout, mininterval=2)
     ]
 
 
@@ -148,7 +146,7 @@ class Training:
         rows: Sequence[Example],
         readings: Sequence[Reading],
         seed: int,
-        progress: "Progress",
+        progress: Progress,
     ) -> None:
         self.student, self.rows, self.readings = student, rows, readings
         self.seed, self.progress = seed, progress
@@ -187,7 +185,7 @@ class Training:
             order = list(inside)
             random.Random(f"{self.seed} {member} {epoch}").shuffle(order)
             label = f"member {member + 1}/{settings.folds} epoch {epoch + 1}/{settings.epochs}"
-            with tqdm(total=steps, desc=label, mininterval=2) as bar:
+            with tqdm(total=steps, desc=label, file=sys.stdout, mininterval=2) as bar:
                 for step in range(steps):
                     batch = order[step * settings.batch : (step + 1) * settings.batch]
                     rate = settings.rate * _schedule(epoch * steps + step, settings.epochs * steps)
@@ -199,9 +197,16 @@ class Training:
                     )
                     bar.set_postfix(loss=f"{row['loss']:.3f}")
                     bar.update()
-            adapter = get_peft_model_state_dict(upper, adapter_name=f"member{member}")
-            own = {"adapter": adapter, "solver": solver.state_dict(), "history": self.history}
-            own |= {"head": head.detach(), "tie": tie.detach(), "epochs": epoch + 1}
+            own: dict[str, Any] = {
+                "adapter": student.adapter(member),
+                "solver": solver.state_dict(),
+            }
+            own |= {
+                "history": self.history,
+                "head": head.detach(),
+                "tie": tie.detach(),
+                "epochs": epoch + 1,
+            }
             self.progress.write(member, own)
         upper.eval()
         student.heads[member] = head.detach()
@@ -228,41 +233,6 @@ class Training:
         solver.step()
         solver.zero_grad()
         return sums
-
-
-@dataclass
-class Progress:
-    """Where an interrupted training goes on: after the last whole epoch of each member."""
-
-    file: Path
-    identity: str  # of data, base, settings and seed: another training is not resumed
-
-    def write(self, member: int, state: dict[str, Any]) -> None:
-        members = self._members() | {member: state}
-        with aside(self.file) as part:
-            torch.save({"identity": self.identity, "members": members}, part)
-
-    def read(self, member: int) -> dict[str, Any]:
-        """The member's state, or {} where there is none for this very training."""
-        return self._members().get(member, {})
-
-    def _members(self) -> dict[int, dict[str, Any]]:
-        if not self.file.exists():
-            return {}
-        content = torch.load(self.file, weights_only=True)
-        return content["members"] if content["identity"] == self.identity else {}
-
-
-def data_hash(rows: Sequence[Example]) -> str:
-    """SHA-256 of the examples: texts, targets and grades."""
-    content = json.dumps([asdict(row) for row in rows], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def identity(base: Base, rows: Sequence[Example], settings: Settings, kind: Kind, seed: int) -> str:
-    """What makes two trainings the same."""
-    parts = (base.sha256, FINGERPRINT, data_hash(rows), asdict(settings), kind, seed)
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def _schedule(step: int, steps: int) -> float:

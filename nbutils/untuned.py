@@ -4,6 +4,7 @@ Its verdict is read from the probabilities of A, B and C right after a verdict's
 which it always gives; what it would have written by itself is generated for a sample.
 """
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from os.path import commonprefix
 
@@ -36,7 +37,7 @@ def judge_untuned(
     for pair in pairs:
         groups.setdefault(pair.question_id, []).append(pair)
     found = []
-    for question_id, own in tqdm(groups.items(), "untuned base"):
+    for question_id, own in tqdm(groups.items(), "untuned base", file=sys.stdout, mininterval=2):
         shown = [(pair, order) for pair in own for order in ORDERS]
         prompts = [base.chat(messages(asked[question_id], p, texts, o)) for p, o in shown]
         for (pair, order), shares in zip(shown, _shares(base, prompts), strict=True):
@@ -79,7 +80,7 @@ def judge_generated(
     texts = {(row.question_id, row.answerer): row.text for row in answers}
     shown = [(pair, order) for pair in pairs for order in ORDERS]
     found = []
-    for start in tqdm(range(0, len(shown), batch), "generated replies"):
+    for start in tqdm(range(0, len(shown), batch), "generated replies", file=sys.stdout):
         part = shown[start : start + batch]
         prompts = [messages(asked[pair.question_id], pair, texts, order) for pair, order in part]
         for (pair, order), (reply, finish) in zip(part, generate(base, prompts), strict=True):
