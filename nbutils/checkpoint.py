@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pickle
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,13 +29,21 @@ class Progress:
             torch.save({"identity": self.identity, "members": members}, part)
 
     def read(self, member: int) -> dict[str, Any]:
-        """The member's state, or {} where there is none for this very training."""
+        """The member's state, or {} where there is none for this very training.
+
+        Raises ValueError where the file is damaged; code in it is never run.
+        """
         return self._members().get(member, {})
 
     def _members(self) -> dict[int, dict[str, Any]]:
         if not self.file.exists():
             return {}
-        content = torch.load(self.file, weights_only=True)
+        try:
+            content = torch.load(self.file, weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            reason = str(error).partition("\n")[0]
+            remedy = "delete it to train from the start"
+            raise ValueError(f"{self.file}: not a checkpoint of ours ({reason}); {remedy}") from None
         return content["members"] if content["identity"] == self.identity else {}
 
 

@@ -1,4 +1,3 @@
-import pickle
 from dataclasses import replace
 
 import pytest
@@ -65,5 +64,11 @@ class Trap:
 
 def test_a_checkpoint_runs_no_code(tmp_path):
     torch.save({"identity": Trap(), "members": {}}, tmp_path / "training.pt")
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(ValueError, match="training.pt: not a checkpoint of ours .* delete it"):
+        Progress(tmp_path / "training.pt", "one").read(0)
+
+
+def test_a_damaged_checkpoint_is_named_with_its_remedy(tmp_path):
+    (tmp_path / "training.pt").write_bytes(b"PK half a file")
+    with pytest.raises(ValueError, match="training.pt: not a checkpoint of ours .* delete it"):
         Progress(tmp_path / "training.pt", "one").read(0)
