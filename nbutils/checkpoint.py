@@ -43,7 +43,9 @@ class Progress:
         except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
             reason = str(error).partition("\n")[0]
             remedy = "delete it to train from the start"
-            raise ValueError(f"{self.file}: not a checkpoint of ours ({reason}); {remedy}") from None
+            raise ValueError(
+                f"{self.file}: not a checkpoint of ours ({reason}); {remedy}"
+            ) from None
         return content["members"] if content["identity"] == self.identity else {}
 
 
