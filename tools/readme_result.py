@@ -27,7 +27,7 @@ def result_table(card: Card) -> str:
         cells += [f"{figures[name]['preference']:.3f}" for name in NAMED.values()]
         lines.append(f"| {' | '.join(cells)} |")
     ceiling = table(card).iloc[-1]
-    lines.append(f"| {ceiling.name} | {ceiling.iloc[0]} | | | |")
+    lines.append(f"| {ceiling.name} | {ceiling['agreement']:.3f} | | | |")
     return "\n".join(lines)
 
 
