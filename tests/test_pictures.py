@@ -2,34 +2,16 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
 
 from nbutils import drawing, pictures
 from nbutils.backbone import Base, Group
 from nbutils.records import Chunk, Question
+from tests.drawn import rows, texts, title, widths
 
 matplotlib.use("Agg")
 
 GEMMA, BM25 = "gemma-3-270m", "extractive-bm25"
-
-
-def title(figure: Figure) -> str:
-    assert figure.get_suptitle()
-    return figure.get_suptitle().replace("\n", " ")
-
-
-def texts(ax: Axes) -> list[str]:
-    return [text.get_text() for text in ax.texts]
-
-
-def rows(ax: Axes) -> list[str]:
-    return [label.get_text() for label in ax.get_yticklabels()]
-
-
-def widths(ax: Axes) -> list[float]:
-    return [bar.get_width() for bar in ax.patches]
 
 
 def test_training_curve_draws_loss_and_terms_over_all_steps() -> None:

@@ -2,13 +2,12 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
 
 from nbutils import floors, plots
 from nbutils.agreement import Card, Judge, scorecard, win_rates
 from nbutils.records import Answer, Judgement, Pair, Resolution
+from tests.drawn import rows, texts, title, widths
 
 matplotlib.use("Agg")
 
@@ -50,23 +49,6 @@ def card() -> Card:
     answers = [Answer(*key, "x" * length) for key, length in LENGTHS.items()]
     judges = [student(), floors.longest(PAIRS, answers), floors.always_first(PAIRS)]
     return scorecard(teacher(), judges, PAIRS, seed=0)
-
-
-def title(figure: Figure) -> str:
-    assert figure.get_suptitle()
-    return figure.get_suptitle().replace("\n", " ")
-
-
-def texts(ax: Axes) -> list[str]:
-    return [text.get_text() for text in ax.texts]
-
-
-def rows(ax: Axes) -> list[str]:
-    return [label.get_text() for label in ax.get_yticklabels()]
-
-
-def widths(ax: Axes) -> list[float]:
-    return [bar.get_width() for bar in ax.patches]
 
 
 def test_agreement_draws_each_judge_its_interval_and_the_ceiling(card: Card) -> None:
