@@ -13,15 +13,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-from transformers.utils import logging as transformers_logging
 
-from nbutils.weights import GGUF_NAME, SHA256, base_model
+from nbutils.causal_lm import ROUND, SHIPPED, load_lm, processor_dtype
+from nbutils.weights import SHA256
 
 TEMPLATE = "user\nQuestion: {question}\n\nPassage: {source}\n\nQuestion: {question}"
 REPLY = "assistant\nAnswer:"
-# Sequences are padded to a multiple of this: oneDNN compiles its kernels anew for every new length.
-ROUND = 64
 
 
 class BackboneError(ValueError):
@@ -72,25 +69,13 @@ class Base:
         bfloat16 where the processor has it, float32 else. Raises BackboneError where the model is
         not a decoder whose layers can be read one by one.
         """
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
-        bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        self.dtype = torch.bfloat16 if bf16 else torch.float32
-        where = str(folder or base_model())
-        # Without dequantize the weights stay packed, and every product unpacks them again.
-        packed = (
-            {}
-            if folder
-            else {"gguf_file": GGUF_NAME, "quantization_config": GgufConfig(dequantize=True)}
-        )
-        self.lm = AutoModelForCausalLM.from_pretrained(where, dtype=self.dtype, **packed).eval()
-        named = {} if folder else {"gguf_file": GGUF_NAME}
-        self.tokenizer = AutoTokenizer.from_pretrained(where, **named)
+        self.dtype = processor_dtype()
+        where = str(folder or SHIPPED)
+        self.lm, self.tokenizer = load_lm(where, self.dtype)
         marks = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
         self.bos, self.eos = ([] if mark is None else [mark] for mark in marks)
         self.name = where if folder else "SmolLM2-135M-Instruct (Q4_1)"
         self.sha256 = _weights_hash(self.lm) if folder else SHA256
-        self.lm.requires_grad_(False)
         self.decoder = self.lm.get_decoder()
         if not isinstance(getattr(self.decoder, "layers", None), torch.nn.ModuleList):
             raise BackboneError(

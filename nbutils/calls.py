@@ -1,187 +1,323 @@
-"""The store of model calls, one row a call. Never makes up a reply that it does not hold.
+"""The call path, which every model call of every role goes through. Never pays for a reply twice.
 
-A row's key is the SHA-256 of the canonical request, so a reply is found again only by the request
-that it answers. Recorded rows enter from data/kestrel as calls of the model "recorded".
+What the store holds is not asked again. The rest is sent at a bounded rate, tried again where that
+can help, and kept as it arrives; a row that cannot be answered is one recorded failure.
 """
 
-import hashlib
-import json
-import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
+import asyncio
+import concurrent.futures
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from typing import Any, Literal, Protocol
 
-from nbutils.prompts import Messages, render_grade, render_pairwise, render_questions
-from nbutils.records import Dataset, Question
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
+from tqdm import tqdm
 
-RECORDED = "recorded"  # the model of every recorded row
-UNRECORDED = "unrecorded"  # the prompt of answers, whose prompts were not recorded
-# The prompts, by role, under which the rows of data/kestrel were made.
-RECORDED_PROMPTS = {
-    "question_writer": "questions-v1:1b4fb00fdf6c",
-    "teacher": "pairwise-v1:a5edebcfc0ff",
-    "grader": "grade-v1:9f0af09b6763",
-}
-QUESTIONS_A_CHUNK = 6
-LIVE_ANSWERER = "extractive-bm25"  # runs on any machine, so its recorded answers are not replayed
-APPLICATION_ID = 0x6E627563  # marks an SQLite file as a store of calls
-LAYOUT = 1
-TABLE = """CREATE TABLE IF NOT EXISTS calls (
-    key TEXT PRIMARY KEY, model TEXT NOT NULL, role TEXT NOT NULL, data_id TEXT NOT NULL,
-    prompt TEXT NOT NULL, reply TEXT NOT NULL)"""
+from nbutils.profiles import Limits
+from nbutils.spend import BudgetReached, Price, Purse, bound, cost, estimate
+from nbutils.store import Call, Failure, Reply, Store, request_key
+
+ODD_TRIES = 3  # attempts at a reply that came and made no sense
+BACKING_OFF = 4  # calls alive, in flight or backing off, for each call that may be in flight
+HOPELESS = 20  # failures in a row, from the first call on, after which the stage stops
+NAMED = 5  # failed rows that the summary names
+LOG_SECONDS = 10.0  # between two lines of progress in a file; in a notebook or terminal 0.5
+
+Asked = tuple[str, Call]  # the key and the call
 
 
-class StoreError(RuntimeError):
-    """A store that cannot be used; the message names the file and the remedy."""
+class CallError(Exception):
+    """Why a call got no reply, in words that hold no key."""
+
+    def __init__(
+        self,
+        why: str,
+        kind: Literal["passing", "odd", "row", "service"],
+        status: int | None = None,
+        retry_after: float | None = None,
+        charged: bool = False,
+    ) -> None:
+        """`kind`: passing (try again), odd (a reply without sense: try a few times), row (this
+        call's own fault) or service (nobody will be answered). `retry_after` is in seconds;
+        `charged` says that the request may have been paid for all the same."""
+        super().__init__(why)
+        self.kind, self.status, self.retry_after = kind, status, retry_after
+        self.charged = charged
 
 
-class ReplayMiss(LookupError):
-    """A request that no recorded reply answers; the message names role, data id and remedy."""
+class StageStopped(RuntimeError):
+    """A stage that cannot go on; what arrived is kept, and the message says how to go on."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """All that decides a reply."""
+class Service(Protocol):
+    """Whoever answers."""
 
+    endpoint: str  # where, without credentials
     model: str
-    role: str  # question_writer, answerer, teacher or grader
-    data_id: str  # c01; q000/gemma-3-270m; p182/flipped: see chunk, answer and pair ids
-    prompt: str = UNRECORDED  # the prompt's fingerprint
-    messages: Messages | None = None  # the rendered prompt; None where it was not recorded
+    sampling: Mapping[str, Any]
+    longest: int  # tokens of a reply
+    price: Price
+    batch: int  # calls sent together
+    concurrency: int | None  # sends at a time, where it is fewer than the profile's limit
 
-    def key(self) -> str:
-        """SHA-256 (hex) of the request as JSON with sorted names and no spaces."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode("ascii")).hexdigest()
+    async def send(self, calls: Sequence[Call]) -> list[Reply | CallError]:
+        """One outcome a call, in order. Raises CallError where all of them failed alike."""
+        ...
+
+    async def close(self) -> None: ...
 
 
-class Store:
-    """An SQLite file of calls (write-ahead log, so that readers and a writer do not wait)."""
+class CallPath:
+    """One store, one budget and one event loop for all calls of a run."""
 
-    def __init__(self, path: str | Path) -> None:
-        """Opens the file or makes it. Raises StoreError if it is torn or is something else."""
-        self.path = Path(path)
-        with self._guard():
-            self._db = sqlite3.connect(self.path, timeout=30)
-            try:
-                self._open()
-            except BaseException:
-                self._db.close()
-                raise
+    def __init__(self, store: Store, limits: Limits, purse: Purse) -> None:
+        self.store, self._limits, self.purse = store, limits, purse
+        self._loop = asyncio.new_event_loop()
+        # A notebook's kernel has a loop of its own, which a cell must not block.
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._services: list[Service] = []
 
-    def fill(self, calls: Iterable[tuple[Request, str]]) -> None:
-        """Puts the recorded calls in place of those there, in one transaction."""
-        rows = [
-            (request.key(), request.model, request.role, request.data_id, request.prompt, reply)
-            for request, reply in calls
-        ]
-        with self._guard(), self._db:
-            self._db.execute("DELETE FROM calls WHERE model = ?", (RECORDED,))
-            self._db.executemany("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?)", rows)
+    def run(
+        self,
+        service: Service,
+        calls: Sequence[Call],
+        what: str,
+        readable: Callable[[Reply], bool] | None = None,
+    ) -> list[Reply | Failure]:
+        """The reply, or what went wrong, of each call in order; `what` names the stage.
 
-    def replay(self, request: Request) -> str:
-        """The reply that was recorded for exactly this request.
-
-        Raises ReplayMiss where there is none: nothing under that role and data id, another prompt,
-        or the same prompt about another text.
+        Says before what will be asked and after what was paid. The same request twice is asked
+        once. Raises StageStopped where the budget is reached or the service answers nobody; run
+        again, it goes on from what is kept. Ctrl-C stops it likewise.
         """
-        with self._guard():
-            found = self._db.execute("SELECT reply FROM calls WHERE key = ?", (request.key(),))
-            row = found.fetchone()
-            if row is None:
-                raise ReplayMiss(self._why_missing(request))
-        return row[0]
+        keys = [self.key(service, call) for call in calls]
+        found = self.store.find(keys)
+        todo = {key: call for key, call in zip(keys, calls, strict=True) if key not in found}
+        if service not in self._services:
+            self._services.append(service)
+        print(self._before(service, len(found), list(todo.values()), what), flush=True)
+        stage = Stage(service, self.store, self.purse, self._limits, list(todo.items()), readable)
+        try:
+            if todo:
+                self._watch(stage, what)
+        finally:
+            print(stage.summary(what, len(found)), flush=True)
+        found |= stage.arrived
+        return [found[key] if key in found else stage.failed[key] for key in keys]
+
+    @staticmethod
+    def key(service: Service, call: Call) -> str:
+        return request_key(service.endpoint, service.model, service.sampling, call)
 
     def close(self) -> None:
-        self._db.close()
+        """Ends the loop and its clients. The store stays open."""
+        if self._thread.is_alive():
+            for service in self._services:
+                asyncio.run_coroutine_threadsafe(service.close(), self._loop).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+        self._loop.close()
 
-    def _open(self) -> None:
-        if self.path.is_file() and 0 < self.path.stat().st_size < 512:
-            raise sqlite3.DatabaseError("too short")  # SQLite takes it for an empty file
-        (mark,) = self._db.execute("PRAGMA application_id").fetchone()
-        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        (layout,) = self._db.execute("PRAGMA user_version").fetchone()
-        if tables and (mark, layout) != (APPLICATION_ID, LAYOUT):
-            why = "another program's SQLite file or an older store"
-            raise StoreError(f"{self.path}: {why}; move it away or choose another path")
-        (state,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
-        if state != "ok":
-            raise sqlite3.DatabaseError(state)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        with self._db:
-            self._db.execute(TABLE)
-            self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            self._db.execute(f"PRAGMA user_version = {LAYOUT}")
+    def _before(self, service: Service, kept: int, todo: Sequence[Call], what: str) -> str:
+        head = f"{what}: {service.model} at {service.endpoint}: {kept:,} in the store"
+        if not todo:
+            return f"{head}, none to ask"
+        costs = estimate(service.price, todo, service.longest, self.purse.currency)
+        left = self.purse.left()
+        return f"{head}, {len(todo):,} to ask: {costs}" + (f" (so far {left})" if left else "")
 
-    @contextmanager
-    def _guard(self) -> Iterator[None]:
-        """Turns SQLite's errors into StoreError."""
+    def _watch(self, stage: "Stage", what: str) -> None:
+        """Runs the stage in the loop's thread, and shows its progress from this one."""
+        if not self._thread.is_alive():
+            self._thread.start()
+        future = asyncio.run_coroutine_threadsafe(stage.run(), self._loop)
+        # A kernel is no terminal, and rewrites its line as one does.
+        seconds = 0.5 if sys.stdout.isatty() or "ipykernel" in sys.modules else LOG_SECONDS
         try:
-            yield
-        except sqlite3.OperationalError as error:  # locked, full, no such folder
-            remedy = "close what else uses it, and see that its folder exists and has room"
-            raise StoreError(f"{self.path}: {error}; {remedy}") from error
-        except sqlite3.DatabaseError as error:
-            remedy = "move it away, its -wal and -shm files too, and run again"
-            why = " ".join(str(error).split())
-            raise StoreError(f"{self.path}: no whole store of calls ({why}); {remedy}") from error
-
-    def _why_missing(self, request: Request) -> str:
-        sql = "SELECT prompt FROM calls WHERE model = ? AND role = ? AND data_id = ?"
-        row = self._db.execute(sql, (request.model, request.role, request.data_id)).fetchone()
-        what = f"{request.role} {request.data_id}"
-        if row is None:
-            remedy = "replay answers only for rows of data/kestrel; ask for one of those"
-            return f"{what}: no reply is recorded; {remedy}"
-        if row[0] != request.prompt:
-            remedy = "restore that prompt in nbutils/prompts.py"
-            return f"{what}: recorded under {row[0]}, asked under {request.prompt}; {remedy}"
-        remedy = "restore the question, source and answers of data/kestrel"
-        return f"{what}: the text asked about is not the recorded one; {remedy}"
+            with tqdm(
+                total=len(stage.todo), desc=what, file=sys.stdout, mininterval=seconds
+            ) as bar:
+                while not future.done():
+                    concurrent.futures.wait([future], timeout=0.25)
+                    bar.set_postfix_str(stage.state(), refresh=False)
+                    bar.update(stage.done - bar.n)
+            future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            concurrent.futures.wait([asyncio.run_coroutine_threadsafe(stage.ended(), self._loop)])
+            raise
 
 
-def recorded_store(path: str | Path, data: Dataset) -> Store:
-    """A store in replay mode: the file at `path`, filled with the recorded calls of the data."""
-    store = Store(path)
-    store.fill(recorded_calls(data))
-    return store
+class Stage:
+    """The calls of one stage on their way."""
+
+    def __init__(
+        self,
+        service: Service,
+        store: Store,
+        purse: Purse,
+        limits: Limits,
+        todo: Sequence[Asked],
+        readable: Callable[[Reply], bool] | None,
+    ) -> None:
+        self.service, self.store, self.purse, self.todo = service, store, purse, todo
+        self.arrived: dict[str, Reply] = {}
+        self.failed: dict[str, Failure] = {}
+        self._readable = readable
+        self._deadline = limits.deadline_s
+        self._width = min(limits.concurrency, service.concurrency or limits.concurrency)
+        self._slots = asyncio.Semaphore(self._width)
+        self._stop = asyncio.Event()
+        self._stopped = ""  # why
+        self._ended = asyncio.Event()
+        self._unreadable = self._sent = 0
+        self._tokens = [0, 0]
+        self._cost = 0.0
+        self._names = {key: call.data_id for key, call in todo}
+        self._pause = wait_random_exponential(multiplier=0.5, max=30)
+
+    async def run(self) -> None:
+        """Asks all; raises StageStopped after what is in flight has ended."""
+        live: set[asyncio.Task[None]] = set()
+        try:
+            rest = iter(self.todo)
+            while (group := list(islice(rest, self.service.batch))) and not self._stopped:
+                if len(live) >= BACKING_OFF * self._width:
+                    await asyncio.wait(live, return_when=asyncio.FIRST_COMPLETED)
+                await self._slots.acquire()
+                # The result of a task is None, or raises what stopped it: a store that is full.
+                live = {task for task in live if not task.done() or task.result()}
+                live.add(asyncio.create_task(self._one(group)))
+            await asyncio.gather(*live)
+        finally:
+            for task in live:
+                task.cancel()
+            await asyncio.gather(*live, return_exceptions=True)
+            self._ended.set()
+        if self._stopped:
+            raise StageStopped(self._stopped)
+
+    async def ended(self) -> None:
+        await self._ended.wait()
+
+    @property
+    def done(self) -> int:
+        return len(self.arrived) + len(self.failed)
+
+    def state(self) -> str:
+        """`3 failed, 1 unreadable, 0.12 USD`"""
+        return f"{len(self.failed)} failed, {self._unreadable} unreadable, {self._money()}"
+
+    def summary(self, what: str, kept: int) -> str:
+        """What was used, and the rows that failed."""
+        lines = [
+            f"{what}: {len(self.arrived):,} replies paid for, {kept:,} from the store, "
+            f"{len(self.failed):,} failed, {self._unreadable:,} unreadable; "
+            f"{self._sent:,} requests, {self._tokens[0]:,} tokens in, {self._tokens[1]:,} out, "
+            f"{self._money()}"
+        ]
+        named = list(self.failed.items())[:NAMED]
+        lines += [f"  failed: {self._names[key]}: {failure.why}" for key, failure in named]
+        if len(self.failed) > NAMED:
+            lines.append(f"  and {len(self.failed) - NAMED:,} more; run again to ask them again")
+        return "\n".join(lines)
+
+    def _money(self) -> str:
+        return f"{self._cost:.4f} {self.purse.currency}"
+
+    async def _one(self, group: list[Asked]) -> None:
+        """One group from its slot to its outcome. Never raises but for a bug."""
+        try:
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception(_worth_another),
+                wait=self._wait,
+                stop=self._too_long,
+                sleep=self._back_off,
+                reraise=True,
+            ):
+                with attempt:
+                    await self._attempt(group)
+        except CallError as error:
+            self._fail(group, error)
+        except BudgetReached as reached:
+            raise_it = "raise [budget] in the profile and run again: nothing is asked twice"
+            self._halt(f"The budget is reached: {reached}. To go on, {raise_it}.")
+        except _Stopping:
+            pass
+        finally:
+            self._slots.release()
+
+    async def _attempt(self, group: list[Asked]) -> None:
+        if self._stopped:
+            raise _Stopping
+        service, calls = self.service, [call for _, call in group]
+        most = bound(service.price, calls, service.longest)
+        entry = await self.purse.reserve(calls[0].role, most)
+        self._sent += 1
+        try:
+            outcomes = await service.send(calls)
+        except CallError as error:
+            self.purse.settle(entry, None if error.charged else 0.0)
+            raise
+        replies = []
+        for (key, call), outcome in zip(group, outcomes, strict=True):
+            if isinstance(outcome, Reply):
+                replies.append((key, service.endpoint, service.model, call, outcome))
+        costs = [cost(service.price, call, reply, service.longest) for *_, call, reply in replies]
+        self.purse.settle(entry, sum(costs), replies)
+        self._cost += sum(costs)
+        for key, *_, reply in replies:
+            self.arrived[key] = reply
+            self._tokens[0] += reply.prompt_tokens or 0
+            self._tokens[1] += reply.completion_tokens or 0
+            self._unreadable += self._readable is not None and not self._readable(reply)
+        for asked, outcome in zip(group, outcomes, strict=True):
+            if isinstance(outcome, CallError):
+                self._fail([asked], outcome)
+
+    def _fail(self, group: list[Asked], error: CallError) -> None:
+        """Records a failure a row; stops the stage where nobody will be answered."""
+        why = " ".join(str(error).split())
+        if error.kind == "service" or (error.status in (403, 404) and not self.arrived):
+            self._halt(f"{self.service.endpoint} answers nobody: {why}. Mend that and run again.")
+            return
+        for key, call in group:
+            self.failed[key] = Failure(why)
+            self.store.keep_error(key, self.service.model, call, why)
+        if not self.arrived and len(self.failed) >= HOPELESS:
+            first = f"the first {len(self.failed)} calls all failed, the last with: {why}"
+            self._halt(f"{self.service.endpoint}: {first}. Mend that and run again.")
+
+    def _halt(self, why: str) -> None:
+        self._stopped = self._stopped or f"{why} What arrived is kept."
+        self._stop.set()
+
+    def _wait(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        told = getattr(error, "retry_after", None)
+        return self._pause(state) if told is None else told
+
+    def _too_long(self, state: RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome else None
+        odd = getattr(error, "kind", "") == "odd" and state.attempt_number >= ODD_TRIES
+        return odd or (state.seconds_since_start or 0) + state.upcoming_sleep > self._deadline
+
+    async def _back_off(self, seconds: float) -> None:
+        """Waits without a slot; ends early where the stage stops."""
+        self._slots.release()
+        try:
+            await asyncio.wait_for(self._stop.wait(), seconds)
+        except TimeoutError:
+            pass
+        finally:
+            await self._slots.acquire()
 
 
-def recorded_calls(data: Dataset) -> Iterator[tuple[Request, str]]:
-    """Every recorded row as a request and its reply, prompts rendered from the data.
-
-    A question writer's reply is set again from the question rows, in the form that its prompt asks
-    for: one JSON object a line.
-    """
-    questions = {row.question_id: row for row in data.questions}
-    answers = {(row.question_id, row.answerer): row.text for row in data.answers}
-    pairs = {row.pair_id: row for row in data.pairs}
-    for chunk in data.chunks:
-        rows = [q for q in data.questions if q.chunk_id == chunk.chunk_id]
-        if rows:
-            messages = render_questions(chunk.text, QUESTIONS_A_CHUNK)
-            reply = "\n".join(_question_line(q) for q in rows)
-            yield _recorded("question_writer", chunk.chunk_id, messages), reply
-    for row in data.answers:
-        if row.answerer != LIVE_ANSWERER:
-            yield Request(RECORDED, "answerer", f"{row.question_id}/{row.answerer}"), row.text
-    for j in data.judgements:
-        pair = pairs[j.pair_id]
-        q = questions[pair.question_id]
-        a, b = answers[q.question_id, pair.answerer_a], answers[q.question_id, pair.answerer_b]
-        messages = render_pairwise(q.question, q.source, a, b, j.order)
-        yield _recorded("teacher", f"{j.pair_id}/{j.order}", messages), j.reply
-    for g in data.grades:
-        q = questions[g.question_id]
-        messages = render_grade(q.question, q.source, answers[g.question_id, g.answerer])
-        yield _recorded("grader", f"{g.question_id}/{g.answerer}", messages), g.reply
+class _Stopping(Exception):
+    """The stage stops: this call is neither answered nor failed."""
 
 
-def _question_line(question: Question) -> str:
-    names = ("question", "kind", "reference")
-    return json.dumps({name: getattr(question, name) for name in names}, ensure_ascii=False)
-
-
-def _recorded(role: str, data_id: str, messages: Messages) -> Request:
-    return Request(RECORDED, role, data_id, RECORDED_PROMPTS[role], messages)
+def _worth_another(error: BaseException) -> bool:
+    return isinstance(error, CallError) and error.kind in ("passing", "odd")

@@ -68,6 +68,22 @@ def write_jsonl(path: str | Path, rows: Iterable[Row]) -> None:
             file.write(line.encode("utf-8", "backslashreplace"))
 
 
+def read_object(line: bytes) -> dict[str, Any]:
+    """The JSON object of one line. Raises RecordError, which does not know file and line."""
+    if not line.strip():
+        raise RecordError("the line is blank; remove it")
+    try:
+        values = json.loads(line.decode("utf-8"), object_pairs_hook=_no_field_twice)
+    except RecordError:
+        raise
+    except (ValueError, RecursionError) as error:
+        why = f"not a whole JSON object ({error})"
+        raise RecordError(f"{why}, perhaps cut off: {_shown(line)}; write the file again") from None
+    if not isinstance(values, dict):
+        raise RecordError(f"{_shown(values)} is not a JSON object; write one a line")
+    return values
+
+
 def fault(field: str, value: object, why: str, remedy: str) -> RecordError:
     """The error for one value; who knows the file and the line puts them in front."""
     return RecordError(f"field '{field}': value {_shown(value)} {why}; {remedy}")
@@ -87,17 +103,7 @@ def _shown(value: object) -> str:
 
 def _read_row(line: bytes, cls: type[RowT]) -> RowT:
     """One line as a row. Raises RecordError with field, value and remedy."""
-    if not line.strip():
-        raise RecordError("the line is blank; remove it")
-    try:
-        values = json.loads(line.decode("utf-8"), object_pairs_hook=_no_field_twice)
-    except RecordError:
-        raise
-    except (ValueError, RecursionError) as error:
-        why = f"not a whole JSON object ({error})"
-        raise RecordError(f"{why}, perhaps cut off: {_shown(line)}; write the file again") from None
-    if not isinstance(values, dict):
-        raise RecordError(f"{_shown(values)} is not a JSON object; write one a line")
+    values = read_object(line)
     known = get_type_hints(cls)
     names = [field.name for field in fields(cls)]
     for name, value in values.items():

@@ -1,22 +1,22 @@
 """Asks a judge of every pair in both orders, and of every answer. Never settles an unread reply.
 
-Nothing is lost when a loop stops midway: each reply stands in the store of calls, so that asking
+Nothing is lost when a stage stops midway: each reply stands in the store of calls, so that asking
 again takes it from there.
 """
 
 import hashlib
 import html
-import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar, get_args
+from collections.abc import Mapping, Sequence
+from typing import get_args
 
 import pandas as pd
 from pandas.io.formats.style import Styler
-from tqdm import tqdm
 
+from nbutils.logprobs import verdict_probabilities
 from nbutils.models import ChatModel
 from nbutils.prompts import GRADE, PAIRWISE, render_grade, render_pairwise
-from nbutils.records import Answer, Grade, Judgement, Order, Pair, Question
+from nbutils.records import Answer, Grade, Judgement, Order, Pair, Question, Source
+from nbutils.store import Call, Failure, Reply
 from nbutils.verdicts import in_pair_labels, read_score, read_verdict
 
 ORDERS: tuple[Order, ...] = get_args(Order)
@@ -31,7 +31,6 @@ WIDTHS = {  # of the table's columns, in % of its width
     "Judgement": 14,
 }
 LABEL_WIDTH = 9  # of the row labels: the rest
-ItemT = TypeVar("ItemT")
 
 
 class JudgingError(ValueError):
@@ -43,12 +42,11 @@ def judge_pairs(
     questions: Sequence[Question],
     answers: Sequence[Answer],
     model: ChatModel,
-    progress: bool = True,
 ) -> list[Judgement]:
     """The model's judgement of each pair in both orders: two rows a pair, original first.
 
-    A reply that cannot be read has verdict None and the reason. Raises JudgingError where a pair
-    names a question or an answer that is not given.
+    A reply that cannot be read, and a call that got none, has verdict None and the reason. Raises
+    JudgingError where a pair names a question or an answer that is not given.
     """
     asked = {row.question_id: row for row in questions}
     given = {(row.question_id, row.answerer): row for row in answers}
@@ -56,66 +54,85 @@ def judge_pairs(
         for missing in _missing(pair, asked, given):
             remedy = "run notebook 02_answers again"
             raise JudgingError(f"pair {pair.pair_id}: {missing} is not given; {remedy}")
-    judgements = []
-    for pair in _shown(pairs, "pairs judged in both orders", progress):
+    shown = [(pair, order) for pair in pairs for order in ORDERS]
+    calls = []
+    for pair, order in shown:
         question = asked[pair.question_id]
         first, second = (given[pair.question_id, w] for w in (pair.answerer_a, pair.answerer_b))
-        for order in ORDERS:
-            messages = render_pairwise(
-                question.question, question.source, first.text, second.text, order
-            )
-            reply = model.reply(f"{pair.pair_id}/{order}", PAIRWISE.fingerprint, messages)
-            read = read_verdict(reply)
-            judgements.append(
-                Judgement(
-                    pair_id=pair.pair_id,
-                    order=order,
-                    judge=model.name,
-                    prompt=PAIRWISE.fingerprint,
-                    reply=reply,
-                    verdict=in_pair_labels(read.letter, order) if read.letter else None,
-                    reason=read.reason,
-                    recovered=read.recovered,
-                )
-            )
-    return judgements
+        messages = render_pairwise(
+            question.question, question.source, first.text, second.text, order
+        )
+        data_id = f"{pair.pair_id}/{order}"
+        calls.append(Call("teacher", data_id, PAIRWISE.fingerprint, messages))
+    replies = model.ask(calls, "judgements", _has_verdict)
+    return [
+        _judgement(pair, order, model.name, reply)
+        for (pair, order), reply in zip(shown, replies, strict=True)
+    ]
 
 
 def grade_answers(
-    answers: Sequence[Answer],
-    questions: Sequence[Question],
-    model: ChatModel,
-    progress: bool = True,
+    answers: Sequence[Answer], questions: Sequence[Question], model: ChatModel
 ) -> list[Grade]:
     """The model's grade, 0 to 1, of each answer, in the answers' order.
 
-    A reply that cannot be read has score None and the reason. Raises JudgingError where an answer's
-    question is not given.
+    A reply that cannot be read, and a call that got none, has score None and the reason. Raises
+    JudgingError where an answer's question is not given.
     """
     asked = {row.question_id: row for row in questions}
     for answer in answers:
         if answer.question_id not in asked:
             who = f"answer of {answer.answerer}: question {answer.question_id}"
             raise JudgingError(f"{who} is not given; run notebook 01_questions again")
-    grades = []
-    for answer in _shown(answers, "answers graded", progress):
+    calls = []
+    for answer in answers:
         question = asked[answer.question_id]
         messages = render_grade(question.question, question.source, answer.text)
         data_id = f"{answer.question_id}/{answer.answerer}"
-        reply = model.reply(data_id, GRADE.fingerprint, messages)
-        read = read_score(reply)
-        grades.append(
-            Grade(
-                question_id=answer.question_id,
-                answerer=answer.answerer,
-                judge=model.name,
-                prompt=GRADE.fingerprint,
-                reply=reply,
-                score=read.value,
-                reason=read.reason,
-            )
+        calls.append(Call("grader", data_id, GRADE.fingerprint, messages))
+    replies = model.ask(calls, "grades", _has_score)
+    return [
+        _grade(answer, model.name, reply) for answer, reply in zip(answers, replies, strict=True)
+    ]
+
+
+def _judgement(pair: Pair, order: Order, judge: str, reply: Reply | Failure) -> Judgement:
+    if isinstance(reply, Failure):
+        return Judgement(
+            pair.pair_id, order, judge, PAIRWISE.fingerprint, "", None, f"no reply: {reply.why}"
         )
-    return grades
+    read = read_verdict(reply.text, reply.finish_reason)
+    probabilities, fallback = verdict_probabilities(reply, read, order)
+    source: Source = "votes" if probabilities is None else "log-probabilities"
+    return Judgement(
+        pair_id=pair.pair_id,
+        order=order,
+        judge=judge,
+        prompt=PAIRWISE.fingerprint,
+        reply=reply.text,
+        verdict=in_pair_labels(read.letter, order) if read.letter else None,
+        reason=read.reason,
+        recovered=read.recovered,
+        probabilities=probabilities,
+        source=source if read.letter else None,
+        fallback=fallback,
+    )
+
+
+def _grade(answer: Answer, judge: str, reply: Reply | Failure) -> Grade:
+    row = (answer.question_id, answer.answerer, judge, GRADE.fingerprint)
+    if isinstance(reply, Failure):
+        return Grade(*row, "", None, f"no reply: {reply.why}")
+    read = read_score(reply.text, reply.finish_reason)
+    return Grade(*row, reply.text, read.value, read.reason)
+
+
+def _has_verdict(reply: Reply) -> bool:
+    return read_verdict(reply.text, reply.finish_reason).letter is not None
+
+
+def _has_score(reply: Reply) -> bool:
+    return read_score(reply.text, reply.finish_reason).value is not None
 
 
 def show_judgement(
@@ -183,8 +200,3 @@ def _missing(
         if (pair.question_id, who) not in given:
             missing.append(f"the answer of {who} to question {pair.question_id}")
     return missing
-
-
-def _shown(items: Sequence[ItemT], what: str, progress: bool) -> Iterable[ItemT]:
-    """The items, with a bar on standard output: notebooks colour the other as an error."""
-    return tqdm(items, desc=what, disable=not progress, file=sys.stdout, mininterval=0.5)

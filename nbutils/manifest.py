@@ -13,7 +13,7 @@ from typing import Any
 import nbformat
 
 from nbutils.files import aside
-from nbutils.profiles import ROOT
+from nbutils.profiles import ROOT, Profile
 from nbutils.series import Notebook, locate
 
 PACKAGE = Path(__file__).resolve().parent
@@ -65,11 +65,17 @@ def inputs_of(
     return {"code": _code_hash(notebook.path), "parameters": passed, "reads": reads} | shared
 
 
-def shared_inputs() -> Entry:
-    """What every notebook depends on: this package's source and the versions it runs on."""
-    files = [path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".toml")]
-    source = _hash_files([path for path in files if path.name not in RUNNER], PACKAGE)
-    return {"nbutils": source, "versions": _versions()}
+def shared_inputs(profile: Profile) -> Entry:
+    """What every notebook depends on: this package's source, the versions it runs on, the profile's
+    choices and its document. What a run may spend, and how fast it asks, changes no result."""
+    files = [path for path in PACKAGE.rglob("*.py") if path.name not in RUNNER]
+    choices = profile.model_dump(mode="json", exclude={"file", "calls", "budget"})
+    return {
+        "nbutils": _hash_files(files, PACKAGE),
+        "versions": _versions(),
+        "profile": choices | {"document": choices["document"] | {"path": ""}},
+        "document": _hash(profile.document.path),
+    }
 
 
 def hashes(names: Iterable[str], root: Path, folder: Path) -> dict[str, str | None]:

@@ -1,24 +1,26 @@
-"""The models of a profile: replay of recorded replies, and the extractive answerer. Never guesses.
+"""The models of a profile, each asked through one method. Never asks anything by itself.
 
-The extractive answerer is no language model: it draws one sentence of the source, so that the
-series has an answerer that runs live on any machine.
+Recorded models replay rows of the store; live ones go through the call path. Whoever asks need not
+know which it is.
 """
 
-import random
-import re
-from collections.abc import Callable
-from functools import partial
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
-import bm25s
-import Stemmer
+import pandas as pd
 
-from nbutils.calls import RECORDED, UNRECORDED, Request, Store
-from nbutils.profiles import Profile
-from nbutils.prompts import Messages
-from nbutils.records import Question
+from nbutils.calls import CallPath, Service
+from nbutils.profiles import DATA, HostedRole, Profile, Role, read_key
+from nbutils.recorded import recorded_calls
+from nbutils.records import load_dataset
+from nbutils.runs import RunFolder
+from nbutils.spend import Purse
+from nbutils.store import RECORDED, STORE, Call, Failure, Reply, Store
 
-WEIGHTS = (0.5, 0.3, 0.2)  # chances of the best, second and third sentence
+if TYPE_CHECKING:
+    from nbutils.vectors import StoredEmbedding
+
+Readable = Callable[[Reply], bool]
 
 
 class ModelError(ValueError):
@@ -30,90 +32,114 @@ class ChatModel(Protocol):
 
     name: str
 
-    def reply(self, data_id: str, prompt: str, messages: Messages) -> str:
-        """The model's whole reply to the messages, which were rendered from the named prompt."""
+    def ask(
+        self, calls: Sequence[Call], what: str, readable: Readable | None = None
+    ) -> list[Reply | Failure]:
+        """The model's whole reply to each call, or why there is none; `what` names the stage."""
         ...
 
 
 class ReplayModel:
-    """The recorded replies of one role, whichever it is."""
+    """The recorded replies, whichever role they were given in."""
 
     name = RECORDED
 
-    def __init__(self, store: Store, role: str) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._role = role
 
-    def reply(
-        self, data_id: str, prompt: str = UNRECORDED, messages: Messages | None = None
-    ) -> str:
-        """The recorded reply; answers, whose prompts were not recorded, replay by data id alone.
-
-        Raises ReplayMiss where no reply is recorded for that id, prompt and text.
-        """
-        return self._store.replay(Request(self.name, self._role, data_id, prompt, messages))
+    def ask(
+        self, calls: Sequence[Call], what: str, readable: Readable | None = None
+    ) -> list[Reply | Failure]:
+        """Raises ReplayMiss at the first call that no reply is recorded for."""
+        replies = self._store.replay(calls)
+        print(f"{what}: {len(replies):,} recorded replies are replayed; nothing is asked or paid")
+        return list(replies)
 
 
-class ExtractiveAnswerer:
-    """Answers with one sentence of the source, drawn from the three best by BM25."""
+class LiveModel:
+    """A model that is asked through the call path."""
 
-    def __init__(self) -> None:
-        self._stemmer = Stemmer.Stemmer("english")
+    def __init__(self, path: CallPath, service: Service) -> None:
+        self.name = service.model
+        self._path, self._service = path, service
 
-    def answer(self, question: Question) -> str:
-        """A sentence of question.source, drawn with weights 0.5, 0.3, 0.2 by the question's number.
-
-        Raises ModelError where the source has no sentence or the question's id no number.
-        """
-        number = re.fullmatch(r"\D*(\d+)", question.question_id)
-        sentences = split_sentences(question.source)
-        if number is None or not sentences:
-            why = "the source has no sentence" if number else "the id has no number to draw by"
-            remedy = "leave the question out" if number else "name it like q017"
-            raise ModelError(f"question {question.question_id}: {why}; {remedy}")
-        index = bm25s.BM25()
-        index.index(self._tokens(sentences), show_progress=False)
-        k = min(len(WEIGHTS), len(sentences))
-        best, _ = index.retrieve(
-            self._tokens([question.question]),
-            k=k,
-            show_progress=False,
-            backend_selection="numpy",  # else ties would fall as the machine has JAX or not
-        )
-        drawn = random.Random(int(number[1])).choices(range(k), WEIGHTS[:k])[0]
-        return sentences[best[0][drawn]]
-
-    def _tokens(self, texts: list[str]) -> bm25s.tokenization.Tokenized:
-        return bm25s.tokenize(texts, stopwords="en", stemmer=self._stemmer, show_progress=False)
+    def ask(
+        self, calls: Sequence[Call], what: str, readable: Readable | None = None
+    ) -> list[Reply | Failure]:
+        return self._path.run(self._service, calls, what, readable)
 
 
-def split_sentences(source: str) -> list[str]:
-    """The sentences of a chunk of more than three words; heading and table lines are dropped.
+class Models:
+    """The models of one run, behind one store and one budget."""
 
-    >>> split_sentences("## Boats\\n\\nOld Patience is a workboat. She leaks.\\n| a | table |")
-    ['Old Patience is a workboat.']
-    """
-    lines = [line for line in source.splitlines() if not line.lstrip().startswith(("#", "|"))]
-    sentences = re.split(r"(?<=[.!?])\s+", " ".join(lines).strip())
-    return [sentence for sentence in sentences if len(sentence.split()) > 3]
+    def __init__(self, profile: Profile, run: RunFolder) -> None:
+        """Raises KeyMissing before any work where a role's key is not in the environment."""
+        self._keys = {name: read_key(role, name) for name, role in profile.endpoints().items()}
+        self._profile = profile
+        self.store = Store(run.path(STORE))
+        roles = profile.chat_roles()
+        self.errors: dict[tuple[str, str], str | None] = {}
+        if any(role.service == RECORDED for role in roles.values()):
+            data = load_dataset(DATA)
+            self.store.fill(recorded_calls(data))
+            self.errors = {(a.question_id, a.answerer): a.error for a in data.answers}
+        purse = Purse(self.store, profile.budget, profile.currency)
+        self.path = CallPath(self.store, profile.calls, purse)
+        self._services: dict[str, Service] = {}  # by the role, as JSON
+        self.question_writer = self.chat("question_writer", profile.question_writer)
+        self.teacher = self.chat("teacher", profile.teacher)
 
+    def chat(self, where: str, role: Role | HostedRole) -> ChatModel:
+        """The model of one role; `where` is the name of its table, which its key goes by."""
+        if role.service == RECORDED:
+            return ReplayModel(self.store)
+        return LiveModel(self.path, self._service(where, role))
 
-def answerers(profile: Profile, store: Store) -> dict[str, Callable[[Question], str]]:
-    """For each answerer of the profile, the function from a question to that answerer's text.
+    def embedding(self) -> "StoredEmbedding | None":
+        """What a vector index is made with; None where the profile's index is BM25."""
+        role = self._profile.embedder
+        if self._profile.retrieval.index == "bm25" or role is None:
+            return None
+        from nbutils.embeddings import EmbeddingEndpoint, LocalEmbedding
+        from nbutils.vectors import StoredEmbedding
 
-    Raises ModelError where the profile names a model that cannot answer.
-    """
-    replay = ReplayModel(store, "answerer")
-    known: dict[str, Callable[[str], Callable[[Question], str]]] = {
-        "extractive": lambda name: ExtractiveAnswerer().answer,
-        RECORDED: lambda name: partial(_replayed, replay, name),
-    }
-    for name, role in profile.answerers.items():
-        if role.model not in known:
-            where = f"profile {profile.name}: [answerers.{name}]: model '{role.model}'"
-            raise ModelError(f"{where} cannot answer; choose one of {', '.join(known)}")
-    return {name: known[role.model](name) for name, role in profile.answerers.items()}
+        if role.service == "local":
+            return StoredEmbedding(self.path, LocalEmbedding(role))
+        timeout = self._profile.calls.timeout_s
+        return StoredEmbedding(self.path, EmbeddingEndpoint(role, self._keys["embedder"], timeout))
 
+    def paid(self) -> pd.DataFrame:
+        """What this run has asked and paid for so far, a row a role; recorded replies are free."""
+        frame = pd.DataFrame(self.store.roles())
+        return frame.set_index("role") if len(frame) else pd.DataFrame({"nothing was asked": []})
 
-def _replayed(replay: ReplayModel, answerer: str, question: Question) -> str:
-    return replay.reply(f"{question.question_id}/{answerer}")
+    def close(self) -> None:
+        self.path.close()
+        self.store.close()
+
+    def __enter__(self) -> "Models":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _service(self, where: str, role: Role | HostedRole) -> Service:
+        """The role's service; two roles that are alike share one, and so one client."""
+        timeout = self._profile.calls.timeout_s
+        same = role.model_dump_json()
+        if same not in self._services:
+            # Each of these imports a library that the others do without.
+            if role.service == "openai":
+                from nbutils.endpoints import OpenAIChat
+
+                made: Service = OpenAIChat(role, self._keys[where], timeout)
+            elif role.service == "huggingface":
+                from nbutils.huggingface import HuggingFaceChat
+
+                made = HuggingFaceChat(role, self._keys[where], timeout)
+            else:
+                from nbutils.local import LocalChat
+
+                made = LocalChat(role)
+            self._services[same] = made
+        return self._services[same]

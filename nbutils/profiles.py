@@ -1,165 +1,300 @@
-"""Profiles (which model plays which role) and run folders. Never starts or asks a model.
+"""Profiles: which document is asked about, and which model plays which role. Never holds a key.
 
-A profile is a TOML file of nbutils/profile_files. The code of the series does not change with it.
+A profile is a TOML file: one of nbutils/profile_files, by name, or a user's own, by its path. The
+code of the series does not change with it. Keys stay in the environment: a role names the variable.
 """
 
+import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from filelock import FileLock, Timeout
-
-from nbutils.jsonl import Row, RowT, read_jsonl, write_jsonl
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data" / "kestrel"
 PROFILE_FILES = Path(__file__).resolve().parent / "profile_files"
-WRITTEN_BY = {
-    "questions.jsonl": "01_questions",
-    "answers.jsonl": "02_answers",
-    "pairs.jsonl": "02_answers",
-    "judgements.jsonl": "03_teacher_judgements",
-    "resolutions.jsonl": "03_teacher_judgements",
-    "student": "05_distil",
-    "finetuning_events.jsonl": "05_distil",
-    "scorecard.json": "06_evaluate",
-}
+NO_KEY = "none"
+OPENAI_URL = "https://api.openai.com/v1"
+KEYS = {"openai": ("OPENAI_API_KEY",), "huggingface": ("HF_TOKEN", "HUGGING_FACE_TOKEN")}
+OWN_FIELDS = ("model", "messages", "stream", "n", "logprobs", "top_logprobs", "extra_headers")
 
 
 class ProfileError(ValueError):
     """A profile that does not exist or breaks the rules; names file, field, value and remedy."""
 
 
-class RunError(RuntimeError):
-    """A run folder that cannot be used as asked; the message names the remedy."""
+class KeyMissing(ProfileError):
+    """A key that is not in the environment; the message names role and variable."""
 
 
-@dataclass(frozen=True)
-class Role:
-    """Who plays one role."""
+class Part(BaseModel):
+    """A table of the file: frozen, and no field that is not known."""
 
-    model: str  # "recorded" (replayed), "extractive" (live, no model) or a student's base model
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-@dataclass(frozen=True)
-class Profile:
-    """The model of each role."""
+class Endpoint(Part):
+    """Where a model is asked, and which variable of the environment holds the key for it."""
 
-    name: str
+    service: Literal["recorded", "extractive", "openai", "huggingface", "local"]
+    model: str = Field(min_length=1)
+    base_url: str = ""  # "": OPENAI_BASE_URL, or the service's own
+    key: str = ""  # the variable's NAME; "": the service's default; "none": no key is wanted
+
+    @field_validator("base_url")
+    @classmethod
+    def _no_credentials(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if url and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise ValueError("is not a web address: write it like http://127.0.0.1:8080/v1")
+        if parts.username or parts.password or parts.query:
+            raise ValueError("holds more than an address: keys belong into the environment")
+        return url.rstrip("/")
+
+    @field_validator("key")
+    @classmethod
+    def _name_of_a_variable(cls, key: str) -> str:
+        if not re.fullmatch(r"(?:none|[A-Z][A-Z0-9_]*)?", key):
+            raise ValueError("is not the name of a variable such as OPENAI_API_KEY")
+        return key
+
+
+class Role(Endpoint):
+    """Who plays one role, and how it is asked."""
+
+    provider: str = ""  # of Hugging Face Inference Providers; "": its own choice
+    adapter: str = ""  # of a local model: the folder of a LoRA adapter
+    sampling: dict[str, Any] = {}  # passed on as it is: temperature, max_tokens and so on
+    logprobs: int = Field(0, ge=0, le=20)  # alternatives to ask for at each token; 0: none
+    price_in: float = Field(0.0, ge=0)  # of a million prompt tokens
+    price_out: float = Field(0.0, ge=0)  # of a million tokens of replies
+    only_where_found: bool = False  # an answerer that is asked only where retrieval found the gold
+
+    @property
+    def live(self) -> bool:
+        return self.service in ("openai", "huggingface", "local")
+
+    @property
+    def longest(self) -> int:
+        """The most tokens that a reply may have."""
+        return int(self.sampling.get("max_tokens") or self.sampling["max_completion_tokens"])
+
+    @field_validator("sampling")
+    @classmethod
+    def _not_ours(cls, sampling: dict[str, Any]) -> dict[str, Any]:
+        for name in OWN_FIELDS:
+            if name in sampling:
+                raise ValueError(f"has '{name}', which is set elsewhere: take it out")
+        return sampling
+
+
+class HostedRole(Endpoint):
+    """A student that a service fine-tunes."""
+
+    service: Literal["openai"] = "openai"
+    epochs: int = Field(3, ge=1)
+    validation_share: float = Field(0.1, gt=0, lt=0.5)  # of the train questions
+    price_training: float = Field(0.0, ge=0)  # of a million training tokens
+    sampling: dict[str, Any] = {"max_tokens": 400, "temperature": 0}
+    logprobs: int = Field(0, ge=0, le=20)
+    price_in: float = Field(0.0, ge=0)
+    price_out: float = Field(0.0, ge=0)
+
+
+class GenerativeRole(Part):
+    """A student that writes its reasons, trained here; sizes are for a small base."""
+
+    model: str = Field(min_length=1)  # smollm2-135m-instruct, a folder or a hub id
+    epochs: int = Field(3, ge=1)
+    rank: int = Field(16, ge=1)
+    rate: float = Field(2e-4, gt=0)
+    batch: int = Field(8, ge=1)
+    alpha: float = Field(0.5, ge=0, le=1)
+    max_tokens: int = Field(2048, ge=64)  # of the longest event
+
+
+class StudentRole(Part):
+    """The scoring student, trained here."""
+
+    model: str = Field(min_length=1)  # smollm2-135m-instruct, a folder or a hub id
+    grades: bool = True  # whether the teacher also grades answers, one call each
+
+
+class DocumentChoice(Part):
+    """What is asked about."""
+
+    path: Path  # a .md, .txt or .pdf file or a folder of them
+    leave_out: tuple[str, ...] = ()  # sections that nobody is asked about
+    questions_per_chunk: int = Field(6, ge=1)
+    max_questions: int = Field(0, ge=0)  # in all; 0: no cap
+
+
+class RetrievalChoice(Part):
+    """How sources are found."""
+
+    index: Literal["bm25", "vector"] = "bm25"
+    top_k: int = Field(1, ge=1)
+
+
+class SplitChoice(Part):
+    """Which sections are the examination."""
+
+    test: tuple[str, ...] = ()  # empty: drawn by the seed
+
+
+class PairChoice(Part):
+    """Which answers are compared."""
+
+    choose: Literal["recorded", "two", "all"] = "two"
+
+
+class Limits(Part):
+    """How calls are sent."""
+
+    concurrency: int = Field(32, ge=1)  # calls in flight
+    timeout_s: float = Field(120.0, gt=0)  # of one attempt
+    deadline_s: float = Field(600.0, gt=0)  # of one call with all its attempts
+
+
+class Budget(Part):
+    """What a run may spend, over all its notebooks and restarts."""
+
+    money: float | None = Field(None, ge=0)
+    calls: int | None = Field(None, ge=0)  # requests sent, retries counted
+
+
+class Profile(Part):
+    """The whole of one profile."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
+    file: Path
+    currency: str = "USD"
+    document: DocumentChoice
+    retrieval: RetrievalChoice = RetrievalChoice()
+    split: SplitChoice = SplitChoice()
+    pairs: PairChoice = PairChoice()
     question_writer: Role
     answerers: dict[str, Role]  # by the answerer's name, as in the answers' rows
     teacher: Role  # judges pairs and grades answers
-    student: Role
+    embedder: Role | None = None  # wanted where retrieval.index is "vector"
+    student: StudentRole
+    hosted_student: HostedRole | None = None
+    generative_student: GenerativeRole | None = None
+    calls: Limits = Limits()
+    budget: Budget = Budget()
+
+    @field_validator("answerers")
+    @classmethod
+    def _two(cls, answerers: dict[str, Role]) -> dict[str, Role]:
+        if len(answerers) < 2:
+            raise ValueError("names fewer than two answerers, and a pair needs two")
+        return answerers
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Profile":
+        if self.retrieval.index == "vector" and self.embedder is None:
+            raise ValueError("retrieval.index is vector, but there is no [embedder]: add it")
+        for name, role in self.chat_roles().items():
+            if role.live and not any(role.sampling.get(n) for n in LONGEST):
+                want = f"[{name}.sampling] names no {' or '.join(LONGEST)}"
+                raise ValueError(f"{want}: without it nobody knows what a reply may cost; add it")
+            if role.service == "extractive" and not name.startswith("answerers."):
+                raise ValueError(f"[{name}] is extractive, which can only answer questions")
+        return self
+
+    def chat_roles(self) -> dict[str, Role]:
+        """The roles that are asked in chat messages, by the name of their table."""
+        answerers = {f"answerers.{name}": role for name, role in self.answerers.items()}
+        return {"question_writer": self.question_writer, **answerers, "teacher": self.teacher}
+
+    def endpoints(self) -> dict[str, Endpoint]:
+        """Every role that may want a key, by the name of its table."""
+        more = {"embedder": self.embedder, "hosted_student": self.hosted_student}
+        return self.chat_roles() | {name: role for name, role in more.items() if role is not None}
 
 
-class RunFolder:
-    """The files of one run, runs/<run_id>: notebooks hand over through them alone."""
-
-    def __init__(self, run_id: str, root: Path = ROOT / "runs") -> None:
-        """Raises RunError where the id is not a plain name of at most 64 characters."""
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", run_id):
-            rule = "letters, digits, '-' and '_' only, at most 64, no path"
-            raise RunError(f"run id {run_id!r} is not a plain name: use {rule}")
-        self.run_id = run_id
-        self.folder = root / run_id
-
-    def path(self, name: str) -> Path:
-        """Where to write the file `name`. Makes the run folder."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return self.folder / name
-
-    def need(self, name: str) -> Path:
-        """Where the file or folder `name` is. Raises RunError where no notebook has written it."""
-        path = self.folder / name
-        if not path.exists():
-            writer = WRITTEN_BY.get(name)
-            remedy = f"run notebook {writer} first" if writer else "run the notebook that writes it"
-            raise RunError(f"runs/{self.run_id}/{name}: there is no such file yet; {remedy}")
-        return path
-
-    def read(self, name: str, cls: type[RowT]) -> list[RowT]:
-        """The rows of a JSONL file. Raises RunError where it is missing, RecordError if broken."""
-        return read_jsonl(self.need(name), cls)
-
-    def write(self, name: str, rows: Iterable[Row]) -> None:
-        """Writes a JSONL file whole or not at all."""
-        write_jsonl(self.path(name), rows)
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Holds the run folder, and lets go by itself should the process die.
-
-        Raises RunError where another holds it. The runner takes the lock for the whole series; the
-        notebooks that it starts do not.
-        """
-        lock = FileLock(self.path(".lock"))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            remedy = "wait until that ends or choose another run id"
-            raise RunError(f"run '{self.run_id}' is in use by another process; {remedy}") from None
-        try:
-            yield
-        finally:
-            lock.release()
+LONGEST = ("max_tokens", "max_completion_tokens")
 
 
 def load_profile(name: str) -> Profile:
-    """The profile of nbutils/profile_files/<name>.toml.
+    """The profile of that name, or the one in the file of that path.
 
-    Raises ProfileError on an unknown name, a field that is unknown or missing, and a value that is
-    not text.
+    A relative path in the file starts at the file's folder; in a shipped profile, at the
+    repository. Raises ProfileError on an unknown name and on each field that is unknown, missing
+    or has a value that it does not take.
     """
     known = sorted(file.stem for file in PROFILE_FILES.glob("*.toml"))
-    if name not in known:
-        raise ProfileError(f"profile {name!r} is not known: choose one of {', '.join(known)}")
-    file = PROFILE_FILES / f"{name}.toml"
+    own = name.endswith(".toml")
+    file = Path(name).expanduser() if own else PROFILE_FILES / f"{name}.toml"
+    if not own and name not in known:
+        remedy = f"choose one of {', '.join(known)}, or give the path of a .toml file"
+        raise ProfileError(f"profile {name!r} is not known: {remedy}")
+    if not file.is_file():
+        raise ProfileError(f"profile {name!r}: there is no such file; mend the path")
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ProfileError(f"{file.name}: {error}; mend that line") from None
-    roles = ("question_writer", "teacher", "student")
-    _check_fields(file.name, table, ("name", "answerers", *roles))
-    answerers = _table(file.name, "answerers", table["answerers"])
-    return Profile(
-        name=_text(file.name, "name", table["name"]),
-        answerers={who: _role(file.name, f"answerers.{who}", x) for who, x in answerers.items()},
-        **{role: _role(file.name, role, table[role]) for role in roles},
-    )
+    base = file.resolve().parent if own else ROOT
+    try:
+        _anchor(table, base)
+        # As JSON, so that a list of the file may become a tuple and a text a path.
+        return Profile.model_validate(table | {"file": file.resolve()}, strict=False)
+    except ValidationError as error:
+        raise ProfileError("\n".join(_faults(file.name, error))) from None
 
 
-def open_run(profile: str, run_id: str) -> tuple[Profile, RunFolder]:
-    """A notebook's profile and run folder; run_id "" stands for the profile's name."""
-    chosen = load_profile(profile)
-    return chosen, RunFolder(run_id or chosen.name)
+def read_key(role: Endpoint, where: str) -> str:
+    """The role's key from the environment; "" where it wants none.
+
+    `where` names the role in the message. Raises KeyMissing, which names the variable.
+    """
+    if role.key == NO_KEY or role.service not in KEYS:
+        return ""
+    names = (role.key,) if role.key else KEYS[role.service]
+    for name in names:
+        if os.environ.get(name, "").strip():
+            return os.environ[name].strip()
+    remedy = 'set it, or write key = "none" where the server wants no key'
+    raise KeyMissing(f"[{where}] wants a key in {' or '.join(names)}, which is not set: {remedy}")
 
 
-def _role(file: str, where: str, value: Any) -> Role:
-    table = _table(file, where, value)
-    _check_fields(f"{file}: [{where}]", table, ("model",))
-    return Role(_text(file, f"{where}.model", table["model"]))
+def base_url(role: Endpoint) -> str:
+    """Where the role's requests go. OPENAI_BASE_URL goes with OPENAI_API_KEY and no other key."""
+    if role.base_url or role.service != "openai":
+        return role.base_url
+    default = role.key in ("", *KEYS["openai"])
+    return (os.environ.get("OPENAI_BASE_URL", "").rstrip("/") if default else "") or OPENAI_URL
 
 
-def _check_fields(where: str, table: dict[str, Any], fields: tuple[str, ...]) -> None:
-    for name in table:
-        if name not in fields:
-            raise ProfileError(f"{where}: field '{name}' is unknown; known are {', '.join(fields)}")
-    for name in fields:
-        if name not in table:
-            raise ProfileError(f"{where}: field '{name}' is missing; add it")
+def _anchor(table: dict[str, Any], base: Path) -> None:
+    """Makes the relative paths of the file absolute."""
+    document = table.get("document")
+    if isinstance(document, dict) and isinstance(document.get("path"), str):
+        document["path"] = str(base / Path(document["path"]).expanduser())
+    for name in ("student", "generative_student"):
+        part = table.get(name)
+        if isinstance(part, dict) and str(part.get("model", "")).startswith((".", "/", "~")):
+            part["model"] = str(base / Path(part["model"]).expanduser())
 
 
-def _table(file: str, field: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict) or not value:
-        raise ProfileError(f"{file}: field '{field}': value {value!r} is no table; write [{field}]")
-    return value
-
-
-def _text(file: str, field: str, value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ProfileError(f"{file}: field '{field}': value {value!r} is not text; name a model")
-    return value
+def _faults(file: str, error: ValidationError) -> list[str]:
+    """One line a fault: file, field, value, what is wrong."""
+    lines = []
+    for fault in error.errors(include_url=False):
+        field = ".".join(map(str, fault["loc"])) or "the whole"
+        why = fault["msg"].removeprefix("Value error, ")
+        match fault["type"]:
+            case "missing":
+                lines.append(f"{file}: field '{field}' is missing; add it")
+            case "extra_forbidden":
+                lines.append(f"{file}: field '{field}' is unknown; take it out or mend its name")
+            case _:
+                secret = field.endswith(("key", "base_url"))  # somebody may have put a key there
+                hidden = secret or isinstance(fault["input"], dict)
+                value = "" if hidden else f" value {fault['input']!r}"
+                lines.append(f"{file}: field '{field}':{value} {why}")
+    return lines

@@ -17,6 +17,7 @@ Order = Literal["original", "flipped"]  # original: the pair's a is shown as A; 
 Label = Literal["a", "b", "tie"]  # in the pair's own labels, whichever order was shown
 Resolved = Literal["a", "b", "tie", "conflict", "unreadable"]
 Probabilities = tuple[float, float, float]  # of a, b and tie, in the pair's own labels
+Source = Literal["log-probabilities", "votes"]  # what a teacher's soft target is made from
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,18 @@ class Question(Row):
     question_id: str
     split: Split
     section: str  # section of the gold chunk
-    kind: Kind
+    kind: Kind | None  # None: a user's own question, of which it is not known
     question: str
-    reference: str  # short gold answer
+    reference: str | None  # short gold answer; None as above
     chunk_id: str  # the gold chunk: the question was written from it
-    source_chunk_id: str  # the chunk that the retriever found
-    source: str  # the text of that chunk
+    source_chunk_id: str  # the chunk that the retriever found; c01+c04 where it found several
+    source: str  # the text of that chunk; of several, best first, with a blank line between
     key = ("question_id",)
+
+    @property
+    def source_chunk_ids(self) -> tuple[str, ...]:
+        """The ids of the chunks that the source is made of, best first."""
+        return tuple(self.source_chunk_id.split("+"))
 
 
 @dataclass(frozen=True)
@@ -106,11 +112,15 @@ class Judgement(Row):
     reason: str | None = None  # why it is unreadable
     recovered: bool = False  # the marker stood on the line before the last
     probabilities: Probabilities | None = None  # where the judge gives them
+    source: Source | None = None  # of its share in a teacher's soft target; None: it has none
+    fallback: str | None = None  # why that is votes and not log-probabilities
     key = ("pair_id", "order", "judge")
+    optional = ("source", "fallback")
 
     def __post_init__(self) -> None:
         _check_reason("verdict", self.verdict, self.reason)
         _check_probabilities("probabilities", self.probabilities)
+        _check_source(self)
 
 
 @dataclass(frozen=True)
@@ -200,6 +210,9 @@ def _broken_links(data: Dataset) -> Iterator[tuple[str, int, Row, str, str]]:
                 yield "questions.jsonl", n, q, field, "is not in chunks.jsonl"
         if q.source != texts.get(q.source_chunk_id):
             yield "questions.jsonl", n, q, "source", f"is not the text of {q.source_chunk_id}"
+        for field in ("kind", "reference"):
+            if getattr(q, field) is None:
+                yield "questions.jsonl", n, q, field, "is missing, and a data set must have it"
     for n, a in enumerate(data.answers, 1):
         if a.question_id not in splits:
             yield "answers.jsonl", n, a, "question_id", "is not in questions.jsonl"
@@ -229,6 +242,17 @@ def _check_reason(field: str, value: object, reason: str | None) -> None:
     if (value is None) != (reason is not None):
         why = f"does not go with the reason {reason!r}"
         raise fault(field, value, why, "an unreadable reply has a reason, no other has")
+
+
+def _check_source(row: Judgement) -> None:
+    votes, given = row.source == "votes", row.probabilities is not None
+    if row.source is not None and (row.verdict is None or votes == given):
+        why = "does not go with the verdict and the probabilities"
+        remedy = "log-probabilities give probabilities, votes none, an unreadable reply neither"
+        raise fault("source", row.source, why, remedy)
+    if votes != (row.fallback is not None):
+        why = f"does not go with the source {row.source!r}"
+        raise fault("fallback", row.fallback, why, "votes have a reason, nothing else has")
 
 
 def _check_probabilities(field: str, value: Probabilities | None) -> None:

@@ -13,8 +13,9 @@ def resolve(original: Judgement, flipped: Judgement, epsilon: float = EPSILON) -
 
     The same verdict twice stands; a win and a tie lean to the win; two wins conflict; an order
     that could not be read leaves the pair unreadable and without a target. The target is the mean
-    over both orders of the judge's own probabilities or, where it gives none, of its verdict
-    smoothed by epsilon.
+    of the two orders' shares. An order's share is the judge's own probabilities or, where that
+    order has none, its vote: the verdict smoothed by epsilon. One order may have them, the other
+    not.
 
     Raises RecordError unless the two judgements are the two orders of one pair, judge and prompt.
     """

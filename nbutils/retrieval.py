@@ -7,48 +7,22 @@ against the chunk size, so that the same file in another folder would be cut els
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import pandas as pd
-from llama_index.core import Document, SimpleDirectoryReader
+from llama_index.core import Document, VectorStoreIndex
+from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.node_parser import MarkdownNodeParser, SentenceSplitter
 from llama_index.core.schema import BaseNode, TextNode
 from llama_index.retrievers.bm25 import BM25Retriever  # type: ignore[import-untyped]
 
+from nbutils.documents import HEADING, DocumentError
 from nbutils.records import Chunk, Question
+from nbutils.vectors import StoredEmbedding
 
 CHUNK_TOKENS = 320  # of tiktoken's gpt-3.5-turbo encoding, the section's header path counted
-SUFFIXES = (".md", ".txt")
 NO_HEADING = "(no heading)"
 
 logging.getLogger("bm25s").setLevel(logging.WARNING)  # it logs each index that it builds
-# It warns that PDF and other readers are not installed: only text is read here.
-logging.getLogger("llama_index.core.readers.file.base").setLevel(logging.ERROR)
-
-
-class DocumentError(ValueError):
-    """A document that cannot be read or cut; the message names the file and the remedy."""
-
-
-def load_document(path: str | Path) -> str:
-    """The text of a Markdown or plain text file, read by llama-index; line ends become \\n.
-
-    Raises DocumentError where the file is missing, of another kind, not UTF-8 or without text.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise DocumentError(f"{path}: there is no such file; name a Markdown or text file")
-    if path.suffix.lower() not in SUFFIXES:
-        why = f"'{path.suffix}' is not {' or '.join(SUFFIXES)}"
-        raise DocumentError(f"{path}: {why}; convert it to Markdown, one heading a section")
-    try:
-        [document] = SimpleDirectoryReader(input_files=[path], errors="strict").load_data()
-    except UnicodeDecodeError as error:
-        raise DocumentError(f"{path}: is not UTF-8 ({error}); save it as UTF-8 text") from None
-    text = document.text.removeprefix("\ufeff").replace("\r\n", "\n")
-    if not text.strip():
-        raise DocumentError(f"{path}: holds no text; name a document with something to ask about")
-    return text
 
 
 def chunk(text: str) -> list[Chunk]:
@@ -70,27 +44,60 @@ def chunk(text: str) -> list[Chunk]:
     return [Chunk(f"c{n:02d}", name, piece) for n, (name, piece) in enumerate(kept)]
 
 
-class Retriever:
-    """BM25 over chunks: llama-index's BM25Retriever on nodes that hold text and no metadata."""
+def says_something(chunk: Chunk) -> bool:
+    """Whether a chunk holds more than headings: others are neither asked about nor retrieved."""
+    return any(line.strip() and not HEADING.match(line) for line in chunk.text.splitlines())
 
-    def __init__(self, chunks: Sequence[Chunk], top_k: int = 1) -> None:
-        if len(chunks) < top_k:
-            have = f"there are {len(chunks)} chunks, and top_k is {top_k}"
+
+class Retriever:
+    """The nearest chunks to a question: BM25, or a vector index where an embedding is given.
+
+    Both are llama-index's, over nodes that hold text and no metadata: BM25Retriever, and
+    VectorStoreIndex with cosine similarity.
+    """
+
+    def __init__(
+        self, chunks: Sequence[Chunk], top_k: int = 1, embedding: StoredEmbedding | None = None
+    ) -> None:
+        """Raises DocumentError on fewer than top_k chunks, EmbeddingError where one has no vector.
+
+        With an embedding, all chunks are embedded here in one go.
+        """
+        texts = {item.chunk_id: item.text for item in chunks if says_something(item)}
+        if len(texts) < top_k:
+            have = f"there are {len(texts)} chunks, and top_k is {top_k}"
             raise DocumentError(f"{have}: lower top_k or give a longer document")
-        nodes: list[BaseNode] = [TextNode(id_=item.chunk_id, text=item.text) for item in chunks]
-        self._bm25 = BM25Retriever.from_defaults(nodes=nodes, similarity_top_k=top_k)
+        nodes: list[BaseNode] = [TextNode(id_=name, text=text) for name, text in texts.items()]
+        self._embedding = embedding
+        self._index: BaseRetriever
+        if embedding is None:
+            self._index = BM25Retriever.from_defaults(nodes=nodes, similarity_top_k=top_k)
+        else:
+            embedding.need(texts, "chunks")
+            index = VectorStoreIndex(nodes, embed_model=embedding)
+            self._index = index.as_retriever(similarity_top_k=top_k)
 
     def top(self, question: str) -> list[str]:
         """The ids of the top_k chunks for a question, best first."""
-        return [found.node.node_id for found in self._bm25.retrieve(question)]
+        return [found.node.node_id for found in self._index.retrieve(question)]
+
+    def find(self, questions: Mapping[str, str]) -> tuple[dict[str, list[str]], dict[str, str]]:
+        """For each question, by its id: the ids of its chunks, or why it has none.
+
+        A vector index embeds all questions in one go, and one that has no vector cannot be placed.
+        """
+        failed = self._embedding.fetch(questions, "questions") if self._embedding else {}
+        found = {name: self.top(text) for name, text in questions.items() if name not in failed}
+        return found, failed
 
 
 def hit_rate(questions: Sequence[Question], found: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """How often retrieval found the gold chunk: one row a split and one for all questions.
 
-    `found` maps a question's id to the retrieved chunk ids. Columns: questions, hits (counts) and
-    hit_rate = hits / questions. The mixed split misses nearly always: a question is in it because
-    its source came from elsewhere, so only the row of all questions says how good retrieval is.
+    `found` maps a question's id to the retrieved chunk ids, k of them. Columns: questions, hits
+    (counts) and hit_rate = hits / questions. The mixed split misses nearly always: a question is in
+    it because its source came from elsewhere, so only the row of all questions says how good
+    retrieval is.
     """
     hits = pd.DataFrame(
         [(q.split, q.chunk_id in found[q.question_id]) for q in questions], columns=["split", "hit"]

@@ -7,12 +7,14 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from nbutils.execute import execute, renew_prose
 from nbutils.manifest import Entry, Manifest, hashes, inputs_of, shared_inputs
-from nbutils.profiles import ROOT, ProfileError, RunError, RunFolder, load_profile
+from nbutils.profiles import ROOT, Profile, ProfileError, load_profile
 from nbutils.report import write_report
+from nbutils.runs import RunError, RunFolder
 from nbutils.series import (
     Notebook,
     SeriesError,
@@ -21,6 +23,7 @@ from nbutils.series import (
     load_series,
     select,
 )
+from nbutils.store import STORE, Store
 from nbutils.timings import record_timing
 
 
@@ -82,23 +85,28 @@ def _run(options: argparse.Namespace) -> int:
     run = RunFolder(options.run_id or profile.name, ROOT / "runs")
     series = load_series(ROOT / "notebooks")
     selected = select(series, options.first, options.last)
-    common = {"profile": profile.name, "run_id": run.run_id, "seed": options.seed}
+    # A notebook's process starts in another folder, so a profile of one's own goes by its full path.
+    named = str(profile.file) if options.profile.endswith(".toml") else profile.name
+    common = {"profile": named, "run_id": run.run_id, "seed": options.seed}
     given = dict(options.given) | ({"quick": True} if options.quick else {})
     parameters = choose_parameters(selected, common, given)
     check_inputs(selected, series, ROOT, run.folder)
     with run.lock():
-        state = _State(run.folder)
+        state = _State(run.folder, profile)
         for number, notebook in enumerate(selected, 1):
             label = f"[{number}/{len(selected)}] {notebook.name}"
             state.step(notebook, parameters[notebook.name], label)
             if state.failed and not options.keep_going:
                 break
         report = write_report(run.folder, series, state.failed)
+        paid = _paid(run.folder)
     if any("scorecard.json" in n.writes and n.name in state.good for n in selected):
         _print_scorecard(run.folder / "scorecard.json")
     minutes, seconds = divmod(round(time.monotonic() - start), 60)
     peak = f", peak memory {state.peak_memory_mb / 1000:.1f} GB" if state.peak_memory_mb else ""
     print(f"{minutes} min {seconds} s{peak}\nReport: {report}")
+    if paid:
+        print(paid)
     if state.failed:
         print(f"Failed or not run: {', '.join(state.failed)}", file=sys.stderr)
     return 1 if state.failed else 0
@@ -112,10 +120,21 @@ def _print_scorecard(file: Path) -> None:
     print(f"\nScorecard ({file}):\n{text}\n")
 
 
+def _paid(folder: Path) -> str:
+    """The calls of the run so far, by role; "" where none was sent."""
+    if not (folder / STORE).exists():
+        return ""
+    with closing(Store(folder / STORE)) as store:
+        sent = [row for row in store.roles() if row["sent"]]
+    names = ("replies", "failed", "sent", "cost")
+    lines = [f"  {row['role']}: " + ", ".join(f"{row[n]:.6g} {n}" for n in names) for row in sent]
+    return "\n".join(["Calls of this run, over all its starts:", *lines]) if sent else ""
+
+
 class _State:
     """What a run has done so far. Made under the run folder's lock."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, profile: Profile) -> None:
         for left_over in folder.glob("*.running.ipynb"):
             left_over.unlink()
         self.good: set[str] = set()  # notebooks that ran well or were up to date
@@ -123,7 +142,7 @@ class _State:
         self.peak_memory_mb = 0.0
         self._folder = folder
         self._manifest = Manifest(folder)
-        self._shared = shared_inputs()
+        self._shared = shared_inputs(profile)
         self._lacking: set[str] = set()  # files that the failed ones would have written
 
     def step(self, notebook: Notebook, parameters: dict[str, object], label: str) -> None:
@@ -139,9 +158,13 @@ class _State:
             else:
                 print(f"{label} runs: {stale}", flush=True)
                 self._manifest.forget(notebook.name)
+                before = self._failed_calls()
                 how, failure = self._execute(notebook, parameters, label)
-                if failure is None:
+                again = len(self._failed_calls() - before)
+                if failure is None and not again:
                     self._manifest.record(notebook.name, inputs, self._writes(notebook))
+                elif failure is None:
+                    how += f"; {again} calls failed and are asked again by the next run"
         clear = "\r\x1b[K" if sys.stdout.isatty() else ""
         print(f"{clear}{label} {failure or how}", flush=True)
         if failure is None:
@@ -159,6 +182,13 @@ class _State:
         if stale is None and not self._copy(notebook).exists():
             return "its executed copy is gone"
         return stale
+
+    def _failed_calls(self) -> set[tuple[str, str]]:
+        """The calls whose last try failed, each with its time."""
+        if not (self._folder / STORE).exists():
+            return set()
+        with closing(Store(self._folder / STORE)) as store:
+            return store.failed()
 
     def _copy(self, notebook: Notebook) -> Path:
         return self._folder / f"{notebook.name}.ipynb"

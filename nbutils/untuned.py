@@ -11,6 +11,7 @@ from os.path import commonprefix
 import torch
 from tqdm import tqdm
 
+from nbutils import generation
 from nbutils.backbone import Base
 from nbutils.judging import ORDERS
 from nbutils.prompts import PAIRWISE, render_pairwise
@@ -48,23 +49,10 @@ def judge_untuned(
 def generate(base: Base, prompts: Sequence[Sequence[Mapping[str, str]]]) -> list[tuple[str, str]]:
     """Greedy replies to chat messages, each with its finish reason, "stop" or "length"."""
     ids = [base.chat(prompt) for prompt in prompts]
-    longest = max(map(len, ids))
-    pad = (base.eos or [0])[0]
-    rows = torch.tensor([[pad] * (longest - len(own)) + own for own in ids])
-    seen = torch.tensor([[0] * (longest - len(own)) + [1] * len(own) for own in ids])
-    with torch.no_grad():
-        out = base.lm.generate(
-            input_ids=rows,
-            attention_mask=seen,
-            max_new_tokens=LONGEST,
-            do_sample=False,
-            pad_token_id=pad,
-        )
     replies = []
-    for tokens in out[:, longest:].tolist():
-        stopped = any(token in base.eos for token in tokens)
+    for tokens in generation.generate(base.lm, ids, base.eos, LONGEST, generation.Chooser()):
         text = str(base.tokenizer.decode(tokens, skip_special_tokens=True))
-        replies.append((text, "stop" if stopped else "length"))
+        replies.append((text, "stop" if tokens[-1] in base.eos else "length"))
     return replies
 
 

@@ -1,8 +1,8 @@
 """A judge's reply becomes a verdict, a score, or unreadable with the reason. Never guesses."""
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 from nbutils.records import Label, Order
 
@@ -16,6 +16,8 @@ class Verdict:
     letter: Letter | None  # None: unreadable
     reason: str | None = None  # why it is unreadable
     recovered: bool = False  # it stood alone on the line before the last
+    # reply[place] is its letter; None where the line holds its marker more than once.
+    place: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,14 @@ def read_verdict(reply: str, finish_reason: str | None = None) -> Verdict:
     lines, reason = _lines(reply, finish_reason)
     if not lines:
         return Verdict(None, reason)
-    letter, reason = _read_line(lines[-1], _LETTER)
-    if reason == _NONE and len(lines) > 1 and not _takes_back(lines[-1]):
-        alone, _ = _read_line(lines[-2], _LETTER)
-        if alone and not _has_word(_LETTER.sub("", _TAG.sub("", lines[-2]))):
-            return Verdict(_LETTERS[alone], recovered=True)
-    return Verdict(_LETTERS[letter] if letter else None, reason)
+    mark, reason = _read_line(lines[-1].text, _LETTER)
+    if mark:
+        return Verdict(_LETTERS[mark[1]], place=_place(lines[-1], mark))
+    if reason == _NONE and len(lines) > 1 and not _takes_back(lines[-1].text):
+        alone, _ = _read_line(lines[-2].text, _LETTER)
+        if alone and not _has_word(_LETTER.sub("", _TAG.sub("", lines[-2].text))):
+            return Verdict(_LETTERS[alone[1]], recovered=True, place=_place(lines[-2], alone))
+    return Verdict(None, reason)
 
 
 def read_score(reply: str, finish_reason: str | None = None) -> Score:
@@ -60,10 +64,10 @@ def read_score(reply: str, finish_reason: str | None = None) -> Score:
     lines, reason = _lines(reply, finish_reason)
     if not lines:
         return Score(None, reason)
-    number, reason = _read_line(lines[-1], _NUMBER)
-    if number is None:
+    mark, reason = _read_line(lines[-1].text, _NUMBER)
+    if mark is None:
         return Score(None, reason)
-    value = float(number)
+    value = float(mark[1])
     return Score(value) if 0 <= value <= 1 else Score(None, "the score is not from 0 to 1")
 
 
@@ -86,7 +90,8 @@ def _words(text: str) -> re.Pattern[str]:
 
 _LETTERS: dict[str, Letter] = {"A": "A", "B": "B", "C": "C", "a": "A", "b": "B", "c": "C"}
 _NONE = "no marker on the last line"
-_CUT = ("length", "content_filter")  # finish reasons of a reply that is not whole
+# Finish reasons of a reply that is not whole: OpenAI's, Mistral's, and those of vLLM and SGLang.
+_CUT = ("length", "content_filter", "model_length", "error", "abort")
 
 # No pattern repeats a repetition: each takes time in proportion to the line.
 _LETTER = re.compile(r"\[\[[\s*_`]*([ABCabc])[\s*_`]*\]\]")
@@ -144,16 +149,40 @@ _TAKES_BACK = re.compile(
 )
 
 
-def _lines(reply: str, finish_reason: str | None) -> tuple[list[str], str | None]:
+class _Line(NamedTuple):
+    """A line without the spaces around it, and where in the reply it starts."""
+
+    start: int
+    text: str
+
+
+def _lines(reply: str, finish_reason: str | None) -> tuple[list[_Line], str | None]:
     """The reply's non-empty lines, or none of them and why the reply cannot be read at all."""
+    if finish_reason == "refusal":
+        return [], "the model refused"
     if finish_reason in _CUT:
         return [], f"cut off: finish reason '{finish_reason}'"
-    lines = [line.strip() for line in reply.splitlines() if line.strip()]
+    lines, start = [], 0
+    for line in reply.splitlines(keepends=True):
+        if line.strip():
+            lines.append(_Line(start + len(line) - len(line.lstrip()), line.strip()))
+        start += len(line)
     return lines, None if lines else "the reply is empty"
 
 
-def _read_line(line: str, marker: re.Pattern[str]) -> tuple[str | None, str | None]:
-    """What stands in the one marker that the line gives as its verdict, or None and why not."""
+def _place(line: _Line, mark: re.Match[str]) -> int | None:
+    """Where the letter of a line's only marker stands in the reply; None where there are more."""
+    if len(_LETTER.findall(mark.string)) > 1:
+        return None
+    place = mark.start(1)
+    for tag in _TAG.finditer(line.text):  # each was read as one space
+        if tag.start() < place:
+            place += len(tag[0]) - 1
+    return line.start + place
+
+
+def _read_line(line: str, marker: re.Pattern[str]) -> tuple[re.Match[str] | None, str | None]:
+    """A marker that the line gives as its verdict, tags read as spaces, or None and why not."""
     text = _TAG.sub(" ", line)
     found = list(marker.finditer(text))
     if not found:
@@ -183,7 +212,7 @@ def _read_line(line: str, marker: re.Pattern[str]) -> tuple[str | None, str | No
         return None, "the marker is not given as the verdict"
     if not opens and _has_word(text[last.end() :]):
         return None, "the marker neither opens nor ends the line or its last sentence"
-    return first[1], None
+    return first, None
 
 
 def _is_quoted(line: str, before: str, after: str, opens: bool) -> bool:

@@ -31,3 +31,25 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def _servers():
+    from tests.server import Server
+
+    with Server() as first, Server() as second:
+        yield first, second
+
+
+@pytest.fixture
+def server(_servers):
+    """A model service on loopback, without memory of the test before."""
+    _servers[0].reset()
+    return _servers[0]
+
+
+@pytest.fixture
+def other_server(_servers):
+    """A second one, at another origin."""
+    _servers[1].reset()
+    return _servers[1]

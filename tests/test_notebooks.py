@@ -5,7 +5,8 @@ import json
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from nbutils.profiles import ROOT, WRITTEN_BY
+from nbutils.profiles import ROOT
+from nbutils.runs import WRITTEN_BY
 from nbutils.series import load_series
 from tools.check_notebooks import LINES, check_notebook, check_series
 

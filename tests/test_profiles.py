@@ -100,7 +100,7 @@ def test_the_lock_refuses_a_second_run_and_lets_go(tmp_path):
 
 def test_another_process_cannot_take_the_lock(tmp_path):
     code = (
-        "import sys, pathlib; from nbutils.profiles import RunFolder\n"
+        "import sys, pathlib; from nbutils.runs import RunFolder\n"
         "with RunFolder('mine', root=pathlib.Path(sys.argv[1])).lock(): print('taken')"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]

@@ -69,9 +69,16 @@ def test_a_judges_own_probabilities_go_before_its_smoothed_verdict() -> None:
     first = judged("original", "a", own=(0.6, 0.3, 0.1))
     second = judged("flipped", "b", own=(0.4, 0.5, 0.1))
     assert resolve(first, second).target == pytest.approx((0.5, 0.4, 0.1))
+
+
+def test_an_order_without_probabilities_gives_its_smoothed_vote() -> None:
     # one order without: mean of (.6, .3, .1) and (0, 1, 0)
-    plain = judged("flipped", "b")
+    first, plain = judged("original", "a", own=(0.6, 0.3, 0.1)), judged("flipped", "b")
     assert resolve(first, plain, epsilon=0.0).target == pytest.approx((0.3, 0.65, 0.05))
+    # the other one without: mean of (.8, .1, .1), the vote at epsilon .3, and (.4, .5, .1)
+    second = judged("flipped", "b", own=(0.4, 0.5, 0.1))
+    target = resolve(judged("original", "a"), second, epsilon=0.3).target
+    assert target == pytest.approx((0.6, 0.3, 0.1))
 
 
 @pytest.mark.parametrize("epsilon", [-0.1, 1.1, float("nan")])

@@ -13,7 +13,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from nbutils import run
 from nbutils.agreement import Judge, scorecard
-from nbutils.profiles import RunFolder
+from nbutils.runs import RunFolder
 from nbutils.records import Judgement, Pair, Resolution
 
 PARAMETERS = 'profile = "recorded"\nrun_id = ""\nseed = 0'

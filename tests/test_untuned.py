@@ -134,7 +134,7 @@ def scripted(monkeypatch, tiny, reply):
     def generated(input_ids, **_):
         return torch.cat([input_ids, words.expand(len(input_ids), -1)], 1)
 
-    monkeypatch.setattr(tiny, "lm", SimpleNamespace(generate=generated))
+    monkeypatch.setattr(tiny, "lm", SimpleNamespace(generate=generated, device="cpu"))
 
 
 def test_a_whole_reply_is_read_in_the_pair_s_labels(tiny, monkeypatch):

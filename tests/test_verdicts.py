@@ -196,12 +196,44 @@ def test_other_unreadable_replies_keep_their_reason(reply: str, reason: str) -> 
     assert found.letter is None and found.reason is not None and reason in found.reason
 
 
-@pytest.mark.parametrize("finish_reason", ["length", "content_filter"])
+CUT = ["length", "content_filter", "model_length", "error", "abort"]
+
+
+@pytest.mark.parametrize("finish_reason", CUT)
 def test_a_reply_that_was_cut_off_is_unreadable_whatever_it_holds(finish_reason: str) -> None:
     reason = f"cut off: finish reason '{finish_reason}'"
     assert read_verdict("B is right.\n[[B]]", finish_reason) == Verdict(None, reason)
     assert read_score("[[1]]", finish_reason) == Score(None, reason)
-    assert read_verdict("B is right.\n[[B]]", "stop") == Verdict("B")
+
+
+@pytest.mark.parametrize("finish_reason", [None, "", "stop", "eos_token", "end_turn"])
+def test_a_reply_that_came_to_its_end_is_read(finish_reason: str | None) -> None:
+    assert read_verdict("B is right.\n[[B]]", finish_reason) == Verdict("B")
+    assert read_score("[[1]]", finish_reason) == Score(1.0)
+
+
+@pytest.mark.parametrize("reply", ["", "I cannot compare these answers.", "I will not say [[B]]"])
+def test_a_refusal_is_no_verdict_whatever_it_says(reply: str) -> None:
+    assert read_verdict(reply, "refusal") == Verdict(None, "the model refused")
+    assert read_score(reply, "refusal") == Score(None, "the model refused")
+    assert read_score("[[1]]", "refusal") == Score(None, "the model refused")
+
+
+@pytest.mark.parametrize(
+    ("reply", "place"),
+    [
+        ("[[B]]", 2),
+        ("A is not right.\r\n\n  **[[ b ]]** \n", 25),  # 15 + 2 + 1 + 2, then **[[ and a space
+        ("<i>So</i> it is [[<b>B</b>]].", 21),
+        ("A line\u2028[[B]] because B is right", 9),
+        ("[[B]]\nI hope this helps!", 2),
+        ("[[B]] [[b]]", None),
+        ('Answer A has "[[B]]". [[B]]', None),
+    ],
+)
+def test_the_place_of_the_letter(reply: str, place: int | None) -> None:
+    found = read_verdict(reply)
+    assert (found.letter, found.place) == ("B", place)
 
 
 @pytest.mark.parametrize(
@@ -346,6 +378,8 @@ def test_a_clean_last_line_decides_whatever_stands_before(text: str, letter: str
 def test_a_letter_stands_as_a_marker_in_the_lines_that_count(reply: str) -> None:
     found = read_verdict(reply)
     if found.letter:
+        if found.place is not None:
+            assert reply[found.place].upper() == found.letter
         lines = last_lines(reply)
         line = re.sub("</?b>", " ", lines[-2] if found.recovered else lines[-1])
         assert {marker.upper() for marker in MARKER.findall(line)} == {found.letter}

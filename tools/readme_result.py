@@ -9,7 +9,8 @@ import sys
 from nbutils import plots
 from nbutils.agreement import NAMED, Card, table
 from nbutils.files import aside
-from nbutils.profiles import ROOT, RunError, RunFolder
+from nbutils.profiles import ROOT
+from nbutils.runs import RunError, RunFolder
 
 START, END = "<!-- result: python -m tools.readme_result -->", "<!-- end of result -->"
 

@@ -1,0 +1,227 @@
+"""Chat models behind an endpoint that speaks OpenAI's protocol. Never retries, logs or keeps a key.
+
+A cloud, vLLM, Ollama and llama.cpp's server all speak it. A key goes to its own role's address in
+one header and nowhere else: not to where a redirect points, nor to a proxy between here and here.
+"""
+
+import asyncio
+import ipaddress
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import openai
+
+from nbutils.calls import CallError
+from nbutils.profiles import Endpoint, HostedRole, Role, base_url
+from nbutils.spend import Price
+from nbutils.store import Call, Reply, Token
+
+PASSING = (408, 409, 429)  # and all from 500: trying again may help
+NO_QUOTA = ("insufficient_quota", "billing_hard_limit_reached")
+TAIL = 24  # tokens kept from a reply's end: the verdict's line and what may follow it
+HIDDEN = "[key]"
+SHORT = 300  # characters of a service's own words
+# What a request needs; the client would add others from the environment.
+OWN_HEADERS = {
+    *("host", "accept", "accept-encoding", "connection", "content-length", "content-type"),
+    *("transfer-encoding", "user-agent", "authorization"),
+}
+
+
+def client_arguments(role: Endpoint, key: str) -> dict[str, Any]:
+    """What openai's clients are made with, sync or async, so that they use this key alone.
+
+    A role that names no base_url speaks through the whole OPENAI_* environment (organisation,
+    project, custom headers); one that does gets nothing of it.
+    """
+    named = "" if role.base_url else None  # None: the client may read the environment
+    return {
+        "base_url": base_url(role),
+        "api_key": key or "none",
+        "admin_api_key": "",
+        "webhook_secret": "",
+        "organization": named,
+        "project": named,
+        "default_headers": {"Authorization": f"Bearer {key or 'none'}"},
+        "max_retries": 0,
+    }
+
+
+def http_arguments(role: Endpoint, hook: Callable[[httpx2.Request], Any]) -> dict[str, Any]:
+    """What the HTTP client under openai's is made with; `hook` strips the headers."""
+    host = urlsplit(base_url(role)).hostname or ""
+    return {
+        "follow_redirects": False,
+        "trust_env": not _is_here(host),  # else a proxy would see what is said on this machine
+        "event_hooks": {"request": [hook] if role.base_url else []},
+    }
+
+
+def own_headers_only(request: httpx2.Request) -> None:
+    """Takes off what the client put there from the environment."""
+    for name in list(request.headers):
+        if name not in OWN_HEADERS and not name.startswith("x-stainless-"):
+            del request.headers[name]
+
+
+class OpenAIChat:
+    """A chat model of an endpoint. Sends one call at a time, and each once."""
+
+    batch = 1
+    concurrency: int | None = None
+
+    def __init__(self, role: Role | HostedRole, key: str, timeout_s: float) -> None:
+        self.endpoint, self.model = base_url(role), role.model
+        self.sampling = dict(role.sampling)
+        if role.logprobs:
+            self.sampling |= {"logprobs": True, "top_logprobs": role.logprobs}
+        self.longest = int(
+            role.sampling.get("max_tokens") or role.sampling["max_completion_tokens"]
+        )
+        self.price = Price(role.price_in, role.price_out)
+        self._role, self._key, self._timeout = role, key, timeout_s
+        self._client: openai.AsyncOpenAI | None = None  # made in the loop that uses it
+
+    async def send(self, calls: Sequence[Call]) -> list[Reply | CallError]:
+        (call,) = calls
+        if self._client is None:
+            self._client = async_client(self._role, self._key, self._timeout)
+        create = self._client.chat.completions.with_raw_response.create
+        body = await asked(
+            lambda: create(model=self.model, messages=call.messages, **self.sampling),  # type: ignore[arg-type,call-overload]
+            self._timeout,
+            self._key,
+        )
+        return [read_completion(body)]
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+
+def async_client(role: Endpoint, key: str, timeout_s: float) -> openai.AsyncOpenAI:
+    """openai's client for one role, on its own HTTP client."""
+
+    async def hook(request: httpx2.Request) -> None:
+        own_headers_only(request)
+
+    http = openai.DefaultAsyncHttpx2Client(
+        **http_arguments(role, hook),
+        timeout=timeout_s,
+        limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=1000),
+    )
+    return openai.AsyncOpenAI(**client_arguments(role, key), http_client=http, timeout=timeout_s)
+
+
+async def asked(
+    send: Callable[[], Awaitable[Any]], timeout_s: float, key: str
+) -> Mapping[str, Any]:
+    """The JSON object that a raw request brought. Raises CallError for everything else.
+
+    The time-out is of the whole attempt: a server that sends a byte a minute gets no longer.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            raw = await send()
+            body = json.loads(raw.content)
+    except TimeoutError:
+        why = f"no reply within {timeout_s:g} s"
+        raise CallError(why, "passing", charged=True) from None
+    except openai.APIStatusError as error:
+        raise refusal(error, key) from None
+    except openai.APIConnectionError as error:
+        cause = type(error.__cause__ or error).__name__
+        why = redact(f"the connection failed ({cause}: {error.__cause__ or error})", key)
+        raise CallError(why, "passing", charged=True) from None
+    except ValueError:
+        why = f"the reply is not JSON: {redact(raw.text, key)[:80]!r}"
+        raise CallError(why, "odd", charged=True) from None
+    if not isinstance(body, dict):
+        raise CallError(f"the reply is no JSON object: {str(body)[:80]!r}", "odd", charged=True)
+    return body
+
+
+def refusal(error: openai.APIStatusError, key: str) -> CallError:
+    """A status that is no success, as the call path takes it."""
+    status, body = error.status_code, error.body if isinstance(error.body, dict) else {}
+    inner = body.get("error", body)
+    fields = inner if isinstance(inner, dict) else {"message": inner}
+    code = str(fields.get("code") or fields.get("type") or "")
+    said = str(fields.get("message") or error.response.text or error.message)
+    why = f"{status} {code}: {redact(said, key)[:SHORT]}".replace(" :", ":")
+    if status in (401, 402) or code in NO_QUOTA:
+        return CallError(why, "service", status)
+    if status in PASSING or status >= 500:
+        after = _seconds(error.response.headers)
+        return CallError(why, "passing", status, after, charged=status >= 500)
+    return CallError(why, "row", status)
+
+
+def read_completion(body: Mapping[str, Any]) -> Reply:
+    """The first choice of a chat completion. Raises CallError where there is none."""
+    try:
+        choice = body["choices"][0]
+        message = choice["message"]
+        refused = message.get("refusal")
+        text = refused or message.get("content") or ""
+        usage = body.get("usage") or {}
+        told, said = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        if not isinstance(text, str) or not all(isinstance(n, int | None) for n in (told, said)):
+            raise TypeError
+        finish = "refusal" if refused else choice.get("finish_reason")
+        return Reply(text, finish, told, said, read_tokens(choice.get("logprobs")))
+    except (KeyError, IndexError, TypeError, AttributeError):
+        why = f"the reply is no chat completion: {json.dumps(body)[:80]}"
+        raise CallError(why, "odd", charged=True) from None
+
+
+def read_tokens(logprobs: Any) -> tuple[Token, ...]:
+    """The last tokens of a choice with their alternatives; () where the endpoint gives none."""
+    content = (logprobs or {}).get("content") or []
+    return tuple(
+        Token(
+            str(token["token"]),
+            float(token["logprob"]),
+            tuple((str(t["token"]), float(t["logprob"])) for t in token.get("top_logprobs") or ()),
+        )
+        for token in content[-TAIL:]
+    )
+
+
+def redact(text: str, key: str) -> str:
+    """The text without the key, nor a long piece of one as services like to quote it."""
+    if not key:
+        return text
+    for size in sorted({len(key), len(key) - 4, 12, 8}, reverse=True):
+        if 8 <= size <= len(key):
+            for piece in {key[:size], key[-size:]}:
+                text = text.replace(piece, HIDDEN)
+    return text
+
+
+def _seconds(headers: Mapping[str, str]) -> float | None:
+    """Retry-After, or retry-after-ms, in seconds from now."""
+    try:
+        if "retry-after-ms" in headers:
+            return max(0.0, float(headers["retry-after-ms"]) / 1000)
+        told = headers.get("retry-after")
+        if told is None:
+            return None
+        if told.replace(".", "", 1).isdigit():
+            return float(told)
+        return max(0.0, (parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return None
+
+
+def _is_here(host: str) -> bool:
+    """Whether a host is this machine."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
