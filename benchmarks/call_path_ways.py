@@ -4,7 +4,8 @@ import asyncio
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,46 +32,41 @@ SEQUENTIAL = "one call at a time"
 
 @dataclass(frozen=True)
 class Row:
-    """One pair with its prompts in both orders."""
+    """One pair."""
 
     pair_id: str
     question: str
     source: str
     answers: tuple[str, str]
-    messages: tuple[Messages, Messages]
+
+    @cached_property
+    def messages(self) -> tuple[Messages, Messages]:
+        """The prompts of both orders, original first."""
+        texts = (self.question, self.source, *self.answers)
+        return render_pairwise(*texts, "original"), render_pairwise(*texts, "flipped")
 
 
 def load_rows() -> list[Row]:
-    """The recorded pairs, but for those whose two orders are one and the same request."""
+    """The recorded pairs, but for those that ask word for word what another asks, or both orders
+    alike: every call is a request of its own."""
     data = load_dataset(DATA)
     asked = {row.question_id: row for row in data.questions}
     texts = {(row.question_id, row.answerer): row.text for row in data.answers}
-    rows = []
+    rows: list[Row] = []
+    seen: set[tuple[str, ...]] = set()
     for pair in data.pairs:
         q = asked[pair.question_id]
         a, b = (texts[q.question_id, who] for who in (pair.answerer_a, pair.answerer_b))
-        orders = (
-            render_pairwise(q.question, q.source, a, b, "original"),
-            render_pairwise(q.question, q.source, a, b, "flipped"),
-        )
-        if a != b:
-            rows.append(Row(pair.pair_id, q.question, q.source, (a, b), orders))
+        alike = (q.question_id, *sorted((a, b)))
+        if a != b and alike not in seen:
+            rows.append(Row(pair.pair_id, q.question, q.source, (a, b)))
+        seen.add(alike)
     return rows
 
 
 def poisoned(row: Row, text: str) -> Row:
     """The row with that text at the end of its source."""
-    source = f"{row.source} {text}"
-    return Row(
-        row.pair_id,
-        row.question,
-        source,
-        row.answers,
-        (
-            render_pairwise(row.question, source, *row.answers, "original"),
-            render_pairwise(row.question, source, *row.answers, "flipped"),
-        ),
-    )
+    return replace(row, source=f"{row.source} {text}")
 
 
 class Way(Protocol):

@@ -18,7 +18,7 @@ from nbutils.profiles import Profile, Role
 from nbutils.prompts import ANSWER, render_answer
 from nbutils.recorded import recorded_answer
 from nbutils.records import Answer, Question
-from nbutils.store import Call, Failure
+from nbutils.store import Call, Failure, Reply
 
 WEIGHTS = (0.5, 0.3, 0.2)  # chances of the best, second and third sentence
 
@@ -89,8 +89,9 @@ class ChatAnswerer:
         self._name, self._model, self._live = name, model, role.live
 
     def answer_all(self, questions: Sequence[Question]) -> list[str | Failure]:
-        replies = self._model.ask([self._call(q) for q in questions], f"answers of {self._name}")
-        return [r if isinstance(r, Failure) else r.text.strip() for r in replies]
+        calls = [self._call(question) for question in questions]
+        replies = self._model.ask(calls, f"answers of {self._name}", _says_something)
+        return [_text(reply) for reply in replies]
 
     def _call(self, question: Question) -> Call:
         data_id = f"{question.question_id}/{self._name}"
@@ -98,6 +99,18 @@ class ChatAnswerer:
             return recorded_answer(data_id, question)
         messages = render_answer(question.question, question.source)
         return Call("answerer", data_id, ANSWER.fingerprint, messages)
+
+
+def _says_something(reply: Reply) -> bool:
+    return bool(reply.text.strip())
+
+
+def _text(reply: Reply | Failure) -> str | Failure:
+    """The answer; a reply that says nothing is none."""
+    if isinstance(reply, Failure):
+        return reply
+    empty = Failure(f"the reply is empty (finish reason {reply.finish_reason})")
+    return reply.text.strip() or empty
 
 
 class ExtractiveAnswerer:

@@ -6,7 +6,6 @@ the tree gives what a pass for each answer would, for a fraction of the tokens.
 """
 
 import copy
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nbutils.causal_lm import ROUND, SHIPPED, load_lm, processor_dtype
-from nbutils.weights import SHA256
+from nbutils.causal_lm import ROUND, SHIPPED, load_lm, processor_dtype, weights_sha256
 
 TEMPLATE = "user\nQuestion: {question}\n\nPassage: {source}\n\nQuestion: {question}"
 REPLY = "assistant\nAnswer:"
@@ -63,19 +61,18 @@ class Reading:
 class Base:
     """A frozen causal LM with its tokenizer, name and the SHA-256 of its weights."""
 
-    def __init__(self, folder: str | Path | None = None) -> None:
-        """Loads `folder` (or a hub id), by default the shipped SmolLM2-135M-Instruct.
+    def __init__(self, model: str | Path = SHIPPED) -> None:
+        """Loads a folder or a hub id, by default the shipped SmolLM2-135M-Instruct.
 
         bfloat16 where the processor has it, float32 else. Raises BackboneError where the model is
         not a decoder whose layers can be read one by one.
         """
         self.dtype = processor_dtype()
-        where = str(folder or SHIPPED)
-        self.lm, self.tokenizer = load_lm(where, self.dtype)
+        self.lm, self.tokenizer = load_lm(str(model), self.dtype)
         marks = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
         self.bos, self.eos = ([] if mark is None else [mark] for mark in marks)
-        self.name = where if folder else "SmolLM2-135M-Instruct (Q4_1)"
-        self.sha256 = _weights_hash(self.lm) if folder else SHA256
+        self.name = "SmolLM2-135M-Instruct (Q4_1)" if model == SHIPPED else str(model)
+        self.sha256 = weights_sha256(str(model))
         self.decoder = self.lm.get_decoder()
         if not isinstance(getattr(self.decoder, "layers", None), torch.nn.ModuleList):
             raise BackboneError(
@@ -199,12 +196,3 @@ def _pooling(tree: Tree, surprisal: list[Tensor]) -> Tensor:
         row[1, end] = 1
         row[2, start : start + length] = nats / max(length, 1)
     return rows.flatten(0, 1)
-
-
-def _weights_hash(model: torch.nn.Module) -> str:
-    """SHA-256 over the names and bytes of all weights."""
-    digest = hashlib.sha256()
-    for name, weight in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(weight.contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -56,11 +56,13 @@ class Service(Protocol):
 
     endpoint: str  # where, without credentials
     model: str
-    sampling: Mapping[str, Any]
     longest: int  # tokens of a reply
     price: Price
     batch: int  # calls sent together
     concurrency: int | None  # sends at a time, where it is fewer than the profile's limit
+
+    @property
+    def sampling(self) -> Mapping[str, Any]: ...
 
     async def send(self, calls: Sequence[Call]) -> list[Reply | CallError]:
         """One outcome a call, in order. Raises CallError where all of them failed alike."""
@@ -258,8 +260,9 @@ class Stage:
         self._sent += 1
         try:
             outcomes = await service.send(calls)
-        except CallError as error:
-            self.purse.settle(entry, None if error.charged else 0.0)
+        except BaseException as error:  # after Ctrl-C nobody waits for it, paid or not
+            free = isinstance(error, CallError) and not error.charged
+            self.purse.settle(entry, 0.0 if free else None)
             raise
         replies = []
         for (key, call), outcome in zip(group, outcomes, strict=True):
@@ -279,7 +282,8 @@ class Stage:
 
     def _fail(self, group: list[Asked], error: CallError) -> None:
         """Records a failure a row; stops the stage where nobody will be answered."""
-        why = " ".join(str(error).split())
+        # In one line, and without what a terminal obeys or a file cannot hold.
+        why = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
         if error.kind == "service" or (error.status in (403, 404) and not self.arrived):
             self._halt(f"{self.service.endpoint} answers nobody: {why}. Mend that and run again.")
             return

@@ -1,4 +1,4 @@
-"""A causal LM, its tokenizer and its adapter, from disk or hub. Never unpickles, never generates."""
+"""A causal LM, its tokenizer and adapter, from disk or hub. Never unpickles, never generates."""
 
 import hashlib
 import json
@@ -47,11 +47,12 @@ def load_lm(model: str, dtype: torch.dtype) -> tuple[Any, Any]:
     """
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    where, named, how = model, {}, {"use_safetensors": True}
+    where, named = model, {}
+    how: dict[str, Any] = {"use_safetensors": True}
     if model == SHIPPED:
         where, named = str(base_model()), {"gguf_file": GGUF_NAME}
         # Without dequantize the weights stay packed, and every product unpacks them again.
-        how = {**named, "quantization_config": GgufConfig(dequantize=True)}
+        how = named | {"quantization_config": GgufConfig(dequantize=True)}
     lm = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, **how).eval()
     tokenizer = AutoTokenizer.from_pretrained(where, **named)
     told = lm.generation_config.eos_token_id
@@ -69,7 +70,7 @@ def weights_sha256(model: str) -> str:
         return SHA256
     folder = Path(model)
     if not folder.is_dir():
-        folder = Path(cached_file(model, "config.json")).parent
+        folder = Path(str(cached_file(model, "config.json"))).parent
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         remedy = "save the model there with save_pretrained, which writes them"

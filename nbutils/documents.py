@@ -106,8 +106,12 @@ def _join_pages(path: Path, pages: list[str]) -> str:
 
 
 def _plain(page: str) -> str:
-    """A page's text, where what looks like Markdown's headings and fences is neither."""
-    lines = page.replace("\r\n", "\n").split("\n")
+    """A page's text, where what looks like Markdown's headings and fences is neither.
+
+    Half a character (a lone surrogate), which no file or request can hold, becomes a mark for it.
+    """
+    page = page.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    lines = page.replace("\r\n", "\n").strip().split("\n")
     return "\n".join(
         f"\\{line}" if HEADING.match(line) or line.lstrip().startswith(FENCE) else line
         for line in lines

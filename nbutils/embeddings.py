@@ -5,6 +5,7 @@ A reply's text is a vector, packed by nbutils.vectors.
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,11 @@ from nbutils.endpoints import asked, async_client
 from nbutils.profiles import Role, base_url
 from nbutils.spend import Price
 from nbutils.store import Call, Reply
-from nbutils.vectors import Vector, pack, unpack
+from nbutils.vectors import EmbeddingError, Vector, pack, unpack
 
-SHIPPED = "smollm2-135m-instruct"
 ENDPOINT_BATCH = 64  # texts a request
 LOCAL_BATCH = 16  # texts a pass
+SHOWN = 12  # digits of a SHA-256 in the endpoint
 
 
 class EmbeddingEndpoint:
@@ -70,7 +71,7 @@ class EmbeddingEndpoint:
             self._timeout,
             self._key,
         )
-        return _read_vectors(body, texts)
+        return read_vectors(body, texts)
 
 
 class LocalEmbedding:
@@ -80,19 +81,34 @@ class LocalEmbedding:
     the shipped base among them, is a weak embedder: its last states foretell the next token.
     """
 
-    endpoint = "local"
     batch = LOCAL_BATCH
     longest = 0
     concurrency: int | None = 1
     price = Price()
 
     def __init__(self, role: Role) -> None:
-        """`role.model`: a folder, a hub id, or smollm2-135m-instruct for the shipped base."""
-        self.model = role.model
-        self.sampling: Mapping[str, Any] = dict(role.sampling)
+        """`role.model`: a folder, a hub id, or smollm2-135m-instruct for the shipped base.
+
+        The endpoint holds the SHA-256 of a folder's weights, so that vectors of others are never
+        taken for theirs. Loads no model. Raises EmbeddingError where the role cannot be played.
+        """
+        from nbutils.causal_lm import SHIPPED, ModelFilesError, weights_sha256
+
+        if role.sampling:
+            have = f"local embedder {role.model}: sampling has {', '.join(role.sampling)}"
+            raise EmbeddingError(f"{have}, and there is nothing to sample; take [sampling] out")
+        known = role.model == SHIPPED or Path(role.model).is_dir()
+        try:
+            self.endpoint = f"local:{weights_sha256(role.model)[:SHOWN] if known else role.model}"
+        except (ModelFilesError, OSError) as error:
+            raise EmbeddingError(f"local embedder {role.model}: {error}") from None
+        self.model = Path(role.model).name if known else role.model
+        self.sampling: Mapping[str, Any] = {}
+        self._where = role.model
         self._loaded: tuple[Any, Any] | None = None  # tokenizer and model
 
     async def send(self, calls: Sequence[Call]) -> list[Reply | CallError]:
+        """One outcome a call. Raises CallError where the model cannot be loaded."""
         return await asyncio.to_thread(self._embed, [_text(call) for call in calls])
 
     async def close(self) -> None:
@@ -100,7 +116,10 @@ class LocalEmbedding:
 
     def _embed(self, texts: Sequence[str]) -> list[Reply | CallError]:
         if self._loaded is None:
-            self._loaded = _load(self.model)
+            try:
+                self._loaded = _load(self._where)
+            except Exception as error:  # whatever the files make the libraries raise
+                raise CallError(f"{self._where} cannot be loaded: {error}", "service") from None
         tokenizer, model = self._loaded
         limit = min(tokenizer.model_max_length, model.config.max_position_embeddings)
         ids = [tokenizer(text, split_special_tokens=True)["input_ids"] for text in texts]
@@ -119,13 +138,15 @@ def _text(call: Call) -> str:
     return message["content"]
 
 
-def _read_vectors(body: Mapping[str, Any], texts: Sequence[str]) -> list[Reply]:
+def read_vectors(body: Mapping[str, Any], texts: Sequence[str]) -> list[Reply]:
     """The replies to a request, in its order. Raises CallError unless each text has its vector."""
     try:
         rows = sorted(body["data"], key=lambda row: row["index"])
         if [row["index"] for row in rows] != list(range(len(texts))):
             raise ValueError(f"{len(rows)} vectors came for {len(texts)} texts")
-        packed = [pack(np.array(row["embedding"], np.float64)) for row in rows]
+        with np.errstate(over="ignore"):  # beyond float32: infinite, and refused below
+            vectors = [np.array(row["embedding"], np.float64).astype(np.float32) for row in rows]
+        packed = [pack(vector) for vector in vectors]
         if len({unpack(vector).size for vector in packed}) > 1:
             raise ValueError("the vectors differ in length")
         told = (body.get("usage") or {}).get("prompt_tokens")
@@ -152,14 +173,14 @@ def _load(model: str) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    from nbutils.backbone import Base
+    from nbutils.causal_lm import SHIPPED, best_device, load_lm
 
+    device, _ = best_device()
     if model == SHIPPED:
-        base = Base()
-        return base.tokenizer, base.decoder
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = AutoModel.from_pretrained(model, dtype=torch.float32).eval().to(device)
-    return AutoTokenizer.from_pretrained(model), found
+        lm, tokenizer = load_lm(SHIPPED, torch.float32)
+        return tokenizer, lm.get_decoder().to(device)
+    found = AutoModel.from_pretrained(model, dtype=torch.float32, use_safetensors=True)
+    return AutoTokenizer.from_pretrained(model), found.eval().to(device)
 
 
 def _mean_states(model: Any, ids: Sequence[Sequence[int]]) -> list[Vector]:

@@ -7,9 +7,11 @@ one header and nowhere else: not to where a redirect points, nor to a proxy betw
 import asyncio
 import ipaddress
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,8 +25,11 @@ from nbutils.store import Call, Reply, Token
 
 PASSING = (408, 409, 429)  # and all from 500: trying again may help
 NO_QUOTA = ("insufficient_quota", "billing_hard_limit_reached")
+SIDES = ("prompt", "completion")
+UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 TAIL = 24  # tokens kept from a reply's end: the verdict's line and what may follow it
 HIDDEN = "[key]"
+MASK = "[*.xX#\u2022\u2026]{2,}"  # what services write for the middle of a key
 SHORT = 300  # characters of a service's own words
 # What a request needs; the client would add others from the environment.
 OWN_HEADERS = {
@@ -80,9 +85,7 @@ class OpenAIChat:
         self.sampling = dict(role.sampling)
         if role.logprobs:
             self.sampling |= {"logprobs": True, "top_logprobs": role.logprobs}
-        self.longest = int(
-            role.sampling.get("max_tokens") or role.sampling["max_completion_tokens"]
-        )
+        self.longest = role.longest
         self.price = Price(role.price_in, role.price_out)
         self._role, self._key, self._timeout = role, key, timeout_s
         self._client: openai.AsyncOpenAI | None = None  # made in the loop that uses it
@@ -92,12 +95,15 @@ class OpenAIChat:
         if self._client is None:
             self._client = async_client(self._role, self._key, self._timeout)
         create = self._client.chat.completions.with_raw_response.create
+        # As the request's fields: the client would refuse those that it does not know.
+        fields = self.sampling | self.sampling.get("extra_body", {})
+        fields.pop("extra_body", None)
         body = await asked(
-            lambda: create(model=self.model, messages=call.messages, **self.sampling),  # type: ignore[arg-type,call-overload]
+            lambda: create(model=self.model, messages=call.messages, extra_body=fields),  # type: ignore[arg-type]
             self._timeout,
             self._key,
         )
-        return [read_completion(body)]
+        return [read_completion(body, self._key)]
 
     async def close(self) -> None:
         if self._client is not None:
@@ -128,22 +134,31 @@ async def asked(
     try:
         async with asyncio.timeout(timeout_s):
             raw = await send()
-            body = json.loads(raw.content)
     except TimeoutError:
         why = f"no reply within {timeout_s:g} s"
         raise CallError(why, "passing", charged=True) from None
     except openai.APIStatusError as error:
         raise refusal(error, key) from None
     except openai.APIConnectionError as error:
-        cause = type(error.__cause__ or error).__name__
-        why = redact(f"the connection failed ({cause}: {error.__cause__ or error})", key)
-        raise CallError(why, "passing", charged=True) from None
-    except ValueError:
-        why = f"the reply is not JSON: {redact(raw.text, key)[:80]!r}"
-        raise CallError(why, "odd", charged=True) from None
+        cause = error.__cause__ or error
+        why = redact(f"the connection failed ({type(cause).__name__}: {cause})", key)
+        raise CallError(why, "passing", charged=not isinstance(cause, UNSENT)) from None
+    except ValueError as error:  # of the messages, such as half a character
+        why = redact(f"the request cannot be written: {error}", key)
+        raise CallError(why, "row") from None
+    try:
+        body = json.loads(raw.content)
+    except (ValueError, RecursionError):
+        raise odd("is not JSON", raw.text, key) from None
     if not isinstance(body, dict):
-        raise CallError(f"the reply is no JSON object: {str(body)[:80]!r}", "odd", charged=True)
+        raise odd("is no JSON object", raw.text, key)
     return body
+
+
+def odd(why: str, body: str, key: str) -> CallError:
+    """A reply that came, and makes no sense."""
+    shown = redact(body, key)[:80]
+    return CallError(f"the reply {why}: {shown!r}", "odd", charged=True)
 
 
 def refusal(error: openai.APIStatusError, key: str) -> CallError:
@@ -151,10 +166,10 @@ def refusal(error: openai.APIStatusError, key: str) -> CallError:
     status, body = error.status_code, error.body if isinstance(error.body, dict) else {}
     inner = body.get("error", body)
     fields = inner if isinstance(inner, dict) else {"message": inner}
-    code = str(fields.get("code") or fields.get("type") or "")
+    codes = [str(fields[name]) for name in ("code", "type") if fields.get(name)]
     said = str(fields.get("message") or error.response.text or error.message)
-    why = f"{status} {code}: {redact(said, key)[:SHORT]}".replace(" :", ":")
-    if status in (401, 402) or code in NO_QUOTA:
+    why = redact(f"{' '.join([str(status), *codes[:1]])}: {said}", key)[:SHORT]
+    if status in (401, 402) or not set(codes).isdisjoint(NO_QUOTA):
         return CallError(why, "service", status)
     if status in PASSING or status >= 500:
         after = _seconds(error.response.headers)
@@ -162,22 +177,21 @@ def refusal(error: openai.APIStatusError, key: str) -> CallError:
     return CallError(why, "row", status)
 
 
-def read_completion(body: Mapping[str, Any]) -> Reply:
+def read_completion(body: Mapping[str, Any], key: str) -> Reply:
     """The first choice of a chat completion. Raises CallError where there is none."""
     try:
         choice = body["choices"][0]
         message = choice["message"]
         refused = message.get("refusal")
         text = refused or message.get("content") or ""
-        usage = body.get("usage") or {}
-        told, said = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        if not isinstance(text, str) or not all(isinstance(n, int | None) for n in (told, said)):
-            raise TypeError
         finish = "refusal" if refused else choice.get("finish_reason")
-        return Reply(text, finish, told, said, read_tokens(choice.get("logprobs")))
-    except (KeyError, IndexError, TypeError, AttributeError):
-        why = f"the reply is no chat completion: {json.dumps(body)[:80]}"
-        raise CallError(why, "odd", charged=True) from None
+        if not isinstance(text, str) or not isinstance(finish, str | None):
+            raise TypeError
+        told, said = (_count(body.get("usage"), f"{side}_tokens") for side in SIDES)
+        tokens = read_tokens(choice.get("logprobs"))
+        return Reply(_whole(text), _whole(finish or "") or None, told, said, tokens)
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError):
+        raise odd("is no chat completion", json.dumps(body), key) from None
 
 
 def read_tokens(logprobs: Any) -> tuple[Token, ...]:
@@ -185,23 +199,42 @@ def read_tokens(logprobs: Any) -> tuple[Token, ...]:
     content = (logprobs or {}).get("content") or []
     return tuple(
         Token(
-            str(token["token"]),
+            _whole(str(token["token"])),
             float(token["logprob"]),
-            tuple((str(t["token"]), float(t["logprob"])) for t in token.get("top_logprobs") or ()),
+            tuple(
+                (_whole(str(other["token"])), float(other["logprob"]))
+                for other in token.get("top_logprobs") or ()
+            ),
         )
         for token in content[-TAIL:]
     )
 
 
 def redact(text: str, key: str) -> str:
-    """The text without the key, nor a long piece of one as services like to quote it."""
-    if not key:
-        return text
-    for size in sorted({len(key), len(key) - 4, 12, 8}, reverse=True):
-        if 8 <= size <= len(key):
-            for piece in {key[:size], key[-size:]}:
-                text = text.replace(piece, HIDDEN)
-    return text
+    """The text without the key: whole, cut short, or masked as services like to quote it."""
+    return _quotes(key).sub(HIDDEN, text) if len(key) > 3 else text
+
+
+@lru_cache
+def _quotes(key: str) -> re.Pattern[str]:
+    """What of a key may stand in a message: all of it, 8 letters or more of either end, or 3 or
+    more beside a mask."""
+    heads = [re.escape(key[:n]) for n in range(len(key), 2, -1)]
+    tails = [re.escape(key[-n:]) for n in range(len(key), 2, -1)]
+    head, tail = "|".join(heads), "|".join(tails)
+    long = "|".join([heads[0], *heads[1:-5], *tails[1:-5]])
+    return re.compile(f"(?:{head}){MASK}(?:{tail})?|{MASK}(?:{tail})|{long}")
+
+
+def _count(usage: Any, name: str) -> int | None:
+    """A number of tokens; None, unknown, where what is told is none."""
+    told = usage.get(name) if isinstance(usage, dict) else None
+    return told if type(told) is int and 0 <= told < 2**63 else None
+
+
+def _whole(text: str) -> str:
+    """The text with U+FFFD for each half of a character, which no file can hold."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _seconds(headers: Mapping[str, str]) -> float | None:
@@ -215,7 +248,7 @@ def _seconds(headers: Mapping[str, str]) -> float | None:
         if told.replace(".", "", 1).isdigit():
             return float(told)
         return max(0.0, (parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

@@ -42,11 +42,13 @@ def judge_pairs(
     questions: Sequence[Question],
     answers: Sequence[Answer],
     model: ChatModel,
+    role: str = "teacher",
 ) -> list[Judgement]:
     """The model's judgement of each pair in both orders: two rows a pair, original first.
 
-    A reply that cannot be read, and a call that got none, has verdict None and the reason. Raises
-    JudgingError where a pair names a question or an answer that is not given.
+    `role` is what the calls are booked under: teacher, or student for one that writes. A reply that
+    cannot be read, and a call that got none, has verdict None and the reason. Raises JudgingError
+    where a pair names a question or an answer that is not given.
     """
     asked = {row.question_id: row for row in questions}
     given = {(row.question_id, row.answerer): row for row in answers}
@@ -63,8 +65,8 @@ def judge_pairs(
             question.question, question.source, first.text, second.text, order
         )
         data_id = f"{pair.pair_id}/{order}"
-        calls.append(Call("teacher", data_id, PAIRWISE.fingerprint, messages))
-    replies = model.ask(calls, "judgements", _has_verdict)
+        calls.append(Call(role, data_id, PAIRWISE.fingerprint, messages))
+    replies = model.ask(calls, f"judgements of {model.name}", _has_verdict)
     return [
         _judgement(pair, order, model.name, reply)
         for (pair, order), reply in zip(shown, replies, strict=True)

@@ -8,7 +8,7 @@ import asyncio
 import json
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -84,9 +84,9 @@ class LocalChat:
             ) from None
         except (ModelFilesError, OSError) as error:
             raise LocalError(f"local model {role.model}: {error}") from None
-        self.sampling, self.longest = dict(role.sampling), role.longest
-        if role.logprobs:  # another request, since another reply comes of it
-            self.sampling["top_logprobs"] = role.logprobs
+        more = {"top_logprobs": role.logprobs} if role.logprobs else {}
+        self.sampling: Mapping[str, Any] = role.sampling | more
+        self.longest = role.longest
         self._where, self._adapter, self._logprobs = role.model, role.adapter, role.logprobs
         parts = [part for part in (role.model, role.adapter) if part]
         self.model = "+".join(Path(part).name if Path(part).is_dir() else part for part in parts)
@@ -212,9 +212,9 @@ def _load(model: str, adapter: str) -> tuple[Any, ChatFormat]:
 
 
 def _endpoint(model: str, adapter: str) -> str:
-    """`local:b179c9523d0e`, with an adapter `local:b179c9523d0e+0123456789ab`; of a hub id its name.
+    """`local:b179c9523d0e` or, with an adapter, `local:b179c9523d0e+0123456789ab`.
 
-    The hub is not asked here, since a run whose replies are all in the store needs no network.
+    A hub id stands for itself: a run whose replies are all in the store needs no network.
     """
     known = model == SHIPPED or Path(model).is_dir()
     names = [weights_sha256(model)[:SHOWN] if known else model]

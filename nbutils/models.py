@@ -5,17 +5,18 @@ know which it is.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Protocol
 
 import pandas as pd
 
 from nbutils.calls import CallPath, Service
-from nbutils.profiles import DATA, HostedRole, Profile, Role, read_key
+from nbutils.profiles import DATA, HostedRole, Profile, Role, base_url, read_key
 from nbutils.recorded import recorded_calls
-from nbutils.records import load_dataset
+from nbutils.records import Dataset, load_dataset
 from nbutils.runs import RunFolder
 from nbutils.spend import Purse
-from nbutils.store import RECORDED, STORE, Call, Failure, Reply, Store
+from nbutils.store import PAID, RECORDED, STORE, Call, Failure, Reply, Store
 
 if TYPE_CHECKING:
     from nbutils.vectors import StoredEmbedding
@@ -73,8 +74,10 @@ class Models:
     """The models of one run, behind one store and one budget."""
 
     def __init__(self, profile: Profile, run: RunFolder) -> None:
-        """Raises KeyMissing before any work where a role's key is not in the environment."""
+        """Raises ProfileError before any work where a role's key or address cannot be used."""
         self._keys = {name: read_key(role, name) for name, role in profile.endpoints().items()}
+        for role in profile.endpoints().values():
+            base_url(role)
         self._profile = profile
         self.store = Store(run.path(STORE))
         roles = profile.chat_roles()
@@ -109,9 +112,8 @@ class Models:
         return StoredEmbedding(self.path, EmbeddingEndpoint(role, self._keys["embedder"], timeout))
 
     def paid(self) -> pd.DataFrame:
-        """What this run has asked and paid for so far, a row a role; recorded replies are free."""
-        frame = pd.DataFrame(self.store.roles())
-        return frame.set_index("role") if len(frame) else pd.DataFrame({"nothing was asked": []})
+        """See the function of that name."""
+        return _paid(self.store)
 
     def close(self) -> None:
         self.path.close()
@@ -143,3 +145,24 @@ class Models:
                 made = LocalChat(role)
             self._services[same] = made
         return self._services[same]
+
+
+def replay(data: Dataset) -> ReplayModel:
+    """The recorded replies, whatever the profile, in a store that is never written to a file."""
+    store = Store(":memory:")
+    store.fill(recorded_calls(data))
+    return ReplayModel(store)
+
+
+def paid(run: RunFolder) -> pd.DataFrame:
+    """What a run has asked and paid for so far, a row a role; recorded replies are free.
+
+    Columns: replies kept, failed (calls whose last try failed), sent (requests, retries counted),
+    tokens in and out, cost in the profile's currency.
+    """
+    with closing(Store(run.path(STORE))) as store:
+        return _paid(store)
+
+
+def _paid(store: Store) -> pd.DataFrame:
+    return pd.DataFrame(store.roles(), columns=list(PAID)).set_index("role")

@@ -54,7 +54,7 @@ def read_rows(file: Path) -> list[OwnRow]:
     return rows
 
 
-def rowrow_id(place: int, row: OwnRow) -> str:
+def row_id(place: int, row: OwnRow) -> str:
     return row.id or f"q{place:03d}"
 
 

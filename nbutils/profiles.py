@@ -4,14 +4,23 @@ A profile is a TOML file: one of nbutils/profile_files, by name, or a user's own
 code of the series does not change with it. Keys stay in the environment: a role names the variable.
 """
 
+import json
 import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data" / "kestrel"
@@ -19,7 +28,11 @@ PROFILE_FILES = Path(__file__).resolve().parent / "profile_files"
 NO_KEY = "none"
 OPENAI_URL = "https://api.openai.com/v1"
 KEYS = {"openai": ("OPENAI_API_KEY",), "huggingface": ("HF_TOKEN", "HUGGING_FACE_TOKEN")}
-OWN_FIELDS = ("model", "messages", "stream", "n", "logprobs", "top_logprobs", "extra_headers")
+OWN_FIELDS = (
+    *("model", "messages", "stream", "n", "logprobs", "top_logprobs"),
+    *("extra_headers", "extra_query", "timeout"),  # of the client, not of the request
+)
+LONGEST = ("max_tokens", "max_completion_tokens")
 
 
 class ProfileError(ValueError):
@@ -27,13 +40,16 @@ class ProfileError(ValueError):
 
 
 class KeyMissing(ProfileError):
-    """A key that is not in the environment; the message names role and variable."""
+    """A key that is not in the environment, or is none; the message names role and variable."""
 
 
 class Part(BaseModel):
     """A table of the file: frozen, and no field that is not known."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+Names = Annotated[tuple[str, ...], Strict(False)]  # a list, in the file
 
 
 class Endpoint(Part):
@@ -47,12 +63,7 @@ class Endpoint(Part):
     @field_validator("base_url")
     @classmethod
     def _no_credentials(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if url and (parts.scheme not in ("http", "https") or not parts.hostname):
-            raise ValueError("is not a web address: write it like http://127.0.0.1:8080/v1")
-        if parts.username or parts.password or parts.query:
-            raise ValueError("holds more than an address: keys belong into the environment")
-        return url.rstrip("/")
+        return _address(url)
 
     @field_validator("key")
     @classmethod
@@ -62,58 +73,70 @@ class Endpoint(Part):
         return key
 
 
-class Role(Endpoint):
+class Asked(Endpoint):
+    """How a model is asked, and what that costs."""
+
+    sampling: dict[str, Any] = {}  # passed on as it is: temperature, max_tokens and so on
+    logprobs: int = Field(default=0, ge=0, le=20)  # alternatives to ask for at each token; 0: none
+    price_in: float = Field(default=0.0, ge=0)  # of a million prompt tokens
+    price_out: float = Field(default=0.0, ge=0)  # of a million tokens of replies
+
+    @property
+    def longest(self) -> int:
+        """The most tokens that a reply may have."""
+        return max(int(self.sampling[name]) for name in LONGEST if name in self.sampling)
+
+    @field_validator("sampling")
+    @classmethod
+    def _can_be_sent(cls, sampling: dict[str, Any]) -> dict[str, Any]:
+        more = sampling.get("extra_body", {})
+        if not isinstance(more, dict):
+            raise ValueError("has an extra_body that is no table: mend it")
+        for name in OWN_FIELDS:
+            if name in sampling or name in more:
+                raise ValueError(f"has '{name}', which is set elsewhere: take it out")
+        for name in LONGEST:
+            if name in sampling and not (type(sampling[name]) is int and sampling[name] > 0):
+                raise ValueError(f"has '{name}', which is no whole number above 0: mend it")
+        try:
+            json.dumps(sampling, allow_nan=False)
+        except (TypeError, ValueError):
+            raise ValueError("has a date, inf or nan, which no request can hold: mend it") from None
+        return sampling
+
+
+class Role(Asked):
     """Who plays one role, and how it is asked."""
 
     provider: str = ""  # of Hugging Face Inference Providers; "": its own choice
     adapter: str = ""  # of a local model: the folder of a LoRA adapter
-    sampling: dict[str, Any] = {}  # passed on as it is: temperature, max_tokens and so on
-    logprobs: int = Field(0, ge=0, le=20)  # alternatives to ask for at each token; 0: none
-    price_in: float = Field(0.0, ge=0)  # of a million prompt tokens
-    price_out: float = Field(0.0, ge=0)  # of a million tokens of replies
     only_where_found: bool = False  # an answerer that is asked only where retrieval found the gold
 
     @property
     def live(self) -> bool:
         return self.service in ("openai", "huggingface", "local")
 
-    @property
-    def longest(self) -> int:
-        """The most tokens that a reply may have."""
-        return int(self.sampling.get("max_tokens") or self.sampling["max_completion_tokens"])
 
-    @field_validator("sampling")
-    @classmethod
-    def _not_ours(cls, sampling: dict[str, Any]) -> dict[str, Any]:
-        for name in OWN_FIELDS:
-            if name in sampling:
-                raise ValueError(f"has '{name}', which is set elsewhere: take it out")
-        return sampling
-
-
-class HostedRole(Endpoint):
+class HostedRole(Asked):
     """A student that a service fine-tunes."""
 
     service: Literal["openai"] = "openai"
-    epochs: int = Field(3, ge=1)
-    validation_share: float = Field(0.1, gt=0, lt=0.5)  # of the train questions
-    price_training: float = Field(0.0, ge=0)  # of a million training tokens
+    epochs: int = Field(default=3, ge=1)
+    validation_share: float = Field(default=0.1, gt=0, lt=0.5)  # of the train questions
+    price_training: float = Field(default=0.0, ge=0)  # of a million training tokens
     sampling: dict[str, Any] = {"max_tokens": 400, "temperature": 0}
-    logprobs: int = Field(0, ge=0, le=20)
-    price_in: float = Field(0.0, ge=0)
-    price_out: float = Field(0.0, ge=0)
 
 
 class GenerativeRole(Part):
     """A student that writes its reasons, trained here; sizes are for a small base."""
 
     model: str = Field(min_length=1)  # smollm2-135m-instruct, a folder or a hub id
-    epochs: int = Field(3, ge=1)
-    rank: int = Field(16, ge=1)
-    rate: float = Field(2e-4, gt=0)
-    batch: int = Field(8, ge=1)
-    alpha: float = Field(0.5, ge=0, le=1)
-    max_tokens: int = Field(2048, ge=64)  # of the longest event
+    epochs: int = Field(default=3, ge=1)
+    rank: int = Field(default=16, ge=1)
+    rate: float = Field(default=2e-4, gt=0)
+    batch: int = Field(default=8, ge=1)
+    alpha: float = Field(default=0.5, ge=0, le=1)
+    max_tokens: int = Field(default=2048, ge=64)  # of the longest event
 
 
 class StudentRole(Part):
@@ -127,22 +150,22 @@ class DocumentChoice(Part):
     """What is asked about."""
 
     path: Path  # a .md, .txt or .pdf file or a folder of them
-    leave_out: tuple[str, ...] = ()  # sections that nobody is asked about
-    questions_per_chunk: int = Field(6, ge=1)
-    max_questions: int = Field(0, ge=0)  # in all; 0: no cap
+    leave_out: Names = ()  # sections that nobody is asked about
+    questions_per_chunk: int = Field(default=6, ge=1)
+    max_questions: int = Field(default=0, ge=0)  # in all; 0: no cap
 
 
 class RetrievalChoice(Part):
     """How sources are found."""
 
     index: Literal["bm25", "vector"] = "bm25"
-    top_k: int = Field(1, ge=1)
+    top_k: int = Field(default=1, ge=1)
 
 
 class SplitChoice(Part):
     """Which sections are the examination."""
 
-    test: tuple[str, ...] = ()  # empty: drawn by the seed
+    test: Names = ()  # empty: drawn by the seed
 
 
 class PairChoice(Part):
@@ -154,16 +177,16 @@ class PairChoice(Part):
 class Limits(Part):
     """How calls are sent."""
 
-    concurrency: int = Field(32, ge=1)  # calls in flight
-    timeout_s: float = Field(120.0, gt=0)  # of one attempt
-    deadline_s: float = Field(600.0, gt=0)  # of one call with all its attempts
+    concurrency: int = Field(default=32, ge=1)  # calls in flight
+    timeout_s: float = Field(default=120.0, gt=0)  # of one attempt
+    deadline_s: float = Field(default=600.0, gt=0)  # of one call with all its attempts
 
 
 class Budget(Part):
     """What a run may spend, over all its notebooks and restarts."""
 
-    money: float | None = Field(None, ge=0)
-    calls: int | None = Field(None, ge=0)  # requests sent, retries counted
+    money: float | None = Field(default=None, ge=0)
+    calls: int | None = Field(default=None, ge=0)  # requests sent, retries counted
 
 
 class Profile(Part):
@@ -197,10 +220,14 @@ class Profile(Part):
     def _whole(self) -> "Profile":
         if self.retrieval.index == "vector" and self.embedder is None:
             raise ValueError("retrieval.index is vector, but there is no [embedder]: add it")
-        for name, role in self.chat_roles().items():
-            if role.live and not any(role.sampling.get(n) for n in LONGEST):
+        asked: dict[str, Asked] = {k: role for k, role in self.chat_roles().items() if role.live}
+        if self.hosted_student is not None:
+            asked["hosted_student"] = self.hosted_student
+        for name, part in asked.items():
+            if not any(n in part.sampling for n in LONGEST):
                 want = f"[{name}.sampling] names no {' or '.join(LONGEST)}"
                 raise ValueError(f"{want}: without it nobody knows what a reply may cost; add it")
+        for name, role in self.chat_roles().items():
             if role.service == "extractive" and not name.startswith("answerers."):
                 raise ValueError(f"[{name}] is extractive, which can only answer questions")
         return self
@@ -214,9 +241,6 @@ class Profile(Part):
         """Every role that may want a key, by the name of its table."""
         more = {"embedder": self.embedder, "hosted_student": self.hosted_student}
         return self.chat_roles() | {name: role for name, role in more.items() if role is not None}
-
-
-LONGEST = ("max_tokens", "max_completion_tokens")
 
 
 def load_profile(name: str) -> Profile:
@@ -239,10 +263,11 @@ def load_profile(name: str) -> Profile:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ProfileError(f"{file.name}: {error}; mend that line") from None
     base = file.resolve().parent if own else ROOT
+    if "file" in table:
+        raise ProfileError(f"{file.name}: field 'file' is unknown; take it out or mend its name")
+    _anchor(table, base)
     try:
-        _anchor(table, base)
-        # As JSON, so that a list of the file may become a tuple and a text a path.
-        return Profile.model_validate(table | {"file": file.resolve()}, strict=False)
+        return Profile.model_validate(table | {"file": file.resolve()})
     except ValidationError as error:
         raise ProfileError("\n".join(_faults(file.name, error))) from None
 
@@ -250,43 +275,73 @@ def load_profile(name: str) -> Profile:
 def read_key(role: Endpoint, where: str) -> str:
     """The role's key from the environment; "" where it wants none.
 
-    `where` names the role in the message. Raises KeyMissing, which names the variable.
+    `where` names the role in the message. Raises KeyMissing, which names the variable, where it is
+    not set or holds what no header can: a blank, a line break, a character that is not ASCII.
     """
     if role.key == NO_KEY or role.service not in KEYS:
         return ""
     names = (role.key,) if role.key else KEYS[role.service]
     for name in names:
-        if os.environ.get(name, "").strip():
-            return os.environ[name].strip()
+        if key := os.environ.get(name, "").strip():
+            if not re.fullmatch(r"[!-~]+", key):
+                why = "has a blank, a line break or a character that is not ASCII in it"
+                raise KeyMissing(f"[{where}] wants a key, and {name} {why}: set it again")
+            return key
     remedy = 'set it, or write key = "none" where the server wants no key'
     raise KeyMissing(f"[{where}] wants a key in {' or '.join(names)}, which is not set: {remedy}")
 
 
 def base_url(role: Endpoint) -> str:
-    """Where the role's requests go. OPENAI_BASE_URL goes with OPENAI_API_KEY and no other key."""
+    """Where the role's requests go. OPENAI_BASE_URL goes with OPENAI_API_KEY and no other key.
+
+    Raises ProfileError where that is wanted and is no address.
+    """
     if role.base_url or role.service != "openai":
         return role.base_url
-    default = role.key in ("", *KEYS["openai"])
-    return (os.environ.get("OPENAI_BASE_URL", "").rstrip("/") if default else "") or OPENAI_URL
+    if role.key not in ("", *KEYS["openai"]):
+        return OPENAI_URL
+    try:
+        return _address(os.environ.get("OPENAI_BASE_URL", "").strip()) or OPENAI_URL
+    except ValueError as error:
+        raise ProfileError(f"OPENAI_BASE_URL {error}") from None
+
+
+def _address(url: str) -> str:
+    """The address without its last slash; "" is none. The errors do not show it."""
+    try:
+        parts = urlsplit(url)
+        whole = not url or (parts.scheme in ("http", "https") and parts.hostname)
+        parts.port  # noqa: B018 (raises where it is no number)
+    except ValueError:
+        whole = False
+    if not whole:
+        raise ValueError("is not a web address: write it like http://127.0.0.1:8080/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("holds more than an address: keys belong into the environment")
+    return url.rstrip("/")
 
 
 def _anchor(table: dict[str, Any], base: Path) -> None:
     """Makes the relative paths of the file absolute."""
     document = table.get("document")
     if isinstance(document, dict) and isinstance(document.get("path"), str):
-        document["path"] = str(base / Path(document["path"]).expanduser())
-    for name in ("student", "generative_student"):
-        part = table.get(name)
-        if isinstance(part, dict) and str(part.get("model", "")).startswith((".", "/", "~")):
-            part["model"] = str(base / Path(part["model"]).expanduser())
+        document["path"] = base / Path(document["path"]).expanduser()
+    answerers = table.get("answerers")
+    roles = [*table.values(), *(answerers.values() if isinstance(answerers, dict) else ())]
+    for part in filter(lambda role: isinstance(role, dict), roles):
+        model, adapter = str(part.get("model", "")), part.get("adapter")
+        if part.get("service", "local") == "local" and model.startswith((".", "/", "~")):
+            part["model"] = str(base / Path(model).expanduser())
+        if adapter and isinstance(adapter, str):
+            part["adapter"] = str(base / Path(adapter).expanduser())
 
 
 def _faults(file: str, error: ValidationError) -> list[str]:
     """One line a fault: file, field, value, what is wrong."""
     lines = []
     for fault in error.errors(include_url=False):
-        field = ".".join(map(str, fault["loc"])) or "the whole"
-        why = fault["msg"].removeprefix("Value error, ")
+        field = ".".join(map(str, fault["loc"]))
+        why = re.sub("^(?:Value error,|Input|String) ", "", fault["msg"])
         match fault["type"]:
             case "missing":
                 lines.append(f"{file}: field '{field}' is missing; add it")
@@ -295,6 +350,6 @@ def _faults(file: str, error: ValidationError) -> list[str]:
             case _:
                 secret = field.endswith(("key", "base_url"))  # somebody may have put a key there
                 hidden = secret or isinstance(fault["input"], dict)
-                value = "" if hidden else f" value {fault['input']!r}"
-                lines.append(f"{file}: field '{field}':{value} {why}")
+                value = "" if hidden else f"value {fault['input']!r} "
+                lines.append(f"{file}: " + (f"field '{field}': " if field else "") + value + why)
     return lines

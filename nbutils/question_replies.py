@@ -57,7 +57,7 @@ def read_questions(reply: Reply) -> Read:
     rows, broken, cleaned = [], [], 0
     lines = reply.text.rstrip().split("\n")
     for number, line in enumerate(lines, 1):
-        text = line.strip().rstrip(",")
+        text = line.strip().rstrip(",").rstrip()
         if not text or text in DRESSING[:2] or text.startswith(DRESSING[2]):
             continue
         bare = without_label(BULLET.sub("", text))
@@ -92,7 +92,9 @@ def _read_line(text: str) -> Line:
     except RecursionError:
         raise ValueError("is nested too deep") from None
     if not isinstance(values, dict) or set(values) != set(FIELDS):
-        have = f"the fields {', '.join(values)[:SHOWN]}" if isinstance(values, dict) else "no object"
+        have = (
+            f"the fields {', '.join(values)[:SHOWN]}" if isinstance(values, dict) else "no object"
+        )
         raise ValueError(f"has {have}, not {', '.join(FIELDS)}")
     for name, value in values.items():
         if not isinstance(value, str) or not value.strip():
@@ -100,7 +102,9 @@ def _read_line(text: str) -> Line:
         if re.search(r"[\ud800-\udfff]", value):
             raise ValueError(f"its {name} holds half a character")
     if values["kind"] not in get_args(Kind):
-        raise ValueError(f"its kind is {values['kind'][:SHOWN]!r}, not {' or '.join(get_args(Kind))}")
+        raise ValueError(
+            f"its kind is {values['kind'][:SHOWN]!r}, not {' or '.join(get_args(Kind))}"
+        )
     if not without_label(values["question"]):
         raise ValueError(f"its question is {values['question']!r}, a label alone")
     return Line(values["question"].strip(), values["kind"], values["reference"])

@@ -20,7 +20,7 @@ LIVE_ANSWERER = "extractive-bm25"  # runs on any machine, so its recorded answer
 
 
 class ReplayDiffers(RuntimeError):
-    """Rows that came out of a replay and are not the recorded ones; names the first and a remedy."""
+    """Rows of a replay that are not the recorded ones; names the first and a remedy."""
 
 
 def recorded_answer(data_id: str, question: Question) -> Call:

@@ -85,7 +85,7 @@ def _run(options: argparse.Namespace) -> int:
     run = RunFolder(options.run_id or profile.name, ROOT / "runs")
     series = load_series(ROOT / "notebooks")
     selected = select(series, options.first, options.last)
-    # A notebook's process starts in another folder, so a profile of one's own goes by its full path.
+    # A notebook runs in another folder, so a profile of one's own goes by its full path.
     named = str(profile.file) if options.profile.endswith(".toml") else profile.name
     common = {"profile": named, "run_id": run.run_id, "seed": options.seed}
     given = dict(options.given) | ({"quick": True} if options.quick else {})

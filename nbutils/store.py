@@ -32,6 +32,7 @@ CREATE TABLE IF NOT EXISTS ledger (
     id INTEGER PRIMARY KEY, role TEXT NOT NULL, calls INTEGER NOT NULL, cost REAL NOT NULL,
     settled INTEGER NOT NULL);
 """
+PAID = ("role", "replies", "failed", "sent", "tokens in", "tokens out", "cost")
 NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
 
 
@@ -188,10 +189,9 @@ class Store:
               UNION ALL SELECT role, 0, 1, 0, 0, 0, 0.0 FROM errors
               UNION ALL SELECT role, 0, 0, calls, 0, 0, cost FROM ledger)
             GROUP BY role ORDER BY role"""
-        names = ("role", "replies", "failed", "sent", "tokens in", "tokens out", "cost")
         with self._guard():
             found = self._db.execute(sql, (RECORDED,)).fetchall()
-        return [dict(zip(names, row, strict=True)) for row in found]
+        return [dict(zip(PAID, row, strict=True)) for row in found]
 
     def fill(self, calls: Iterable[tuple[Call, str]]) -> None:
         """Puts the recorded calls in place of those there, in one transaction."""
@@ -234,9 +234,9 @@ class Store:
             raise sqlite3.DatabaseError(state)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")  # outlives the process, whatever ends it
-        marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {LAYOUT};"
-        # Whole or not at all: tables without the marks would be another program's.
-        self._db.executescript(f"BEGIN IMMEDIATE; {TABLES} {marks} COMMIT;")
+        if not tables:  # whole or not at all: tables without the marks are another program's
+            marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {LAYOUT};"
+            self._db.executescript(f"BEGIN IMMEDIATE; {TABLES} {marks} COMMIT;")
 
     @contextmanager
     def _guard(self) -> Iterator[None]:

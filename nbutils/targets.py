@@ -6,6 +6,7 @@ smaller weight, a term for their order.
 """
 
 import random
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -19,7 +20,12 @@ from nbutils.records import Answer, Grade, Pair, Probabilities, Question, Resolu
 from nbutils.student import Settings, davidson
 
 LABELS = ("a", "b", "tie")
+FEWEST = 20  # decided train pairs; fewer say more about chance than about the teacher
 GRADE_GAP = 0.1  # two grades closer than this have no order
+
+
+class TooFewError(ValueError):
+    """Judgements from which nothing can be learnt; the message counts them and says what to do."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,18 @@ class Loss:
     kl: Tensor
     grades: Tensor
     total: Tensor
+
+
+def check_decided(resolutions: Sequence[Resolution]) -> str:
+    """Says how many train pairs are decided. Raises TooFewError below FEWEST."""
+    kinds: Counter[str] = Counter(row.verdict for row in resolutions)
+    decided = sum(kinds[label] for label in LABELS)
+    others = f"{kinds['conflict']} conflicts, {kinds['unreadable']} unreadable"
+    said = f"{decided} of {len(resolutions)} train pairs are decided ({others})"
+    if decided < FEWEST:
+        remedy = "take a teacher that decides more of them, or judge more pairs"
+        raise TooFewError(f"{said}, and a student needs {FEWEST}: {remedy}")
+    return said
 
 
 def examples(

@@ -188,7 +188,7 @@ class Training:
             with tqdm(total=steps, desc=label, file=sys.stdout, mininterval=2) as bar:
                 for step in range(steps):
                     batch = order[step * settings.batch : (step + 1) * settings.batch]
-                    rate = settings.rate * _schedule(epoch * steps + step, settings.epochs * steps)
+                    rate = settings.rate * schedule(epoch * steps + step, settings.epochs * steps)
                     solver.param_groups[0]["lr"] = rate
                     solver.param_groups[1]["lr"] = rate * HEAD_RATE
                     row = self._step(member, batch, head, tie, solver, weights)
@@ -235,6 +235,6 @@ class Training:
         return sums
 
 
-def _schedule(step: int, steps: int) -> float:
+def schedule(step: int, steps: int) -> float:
     """The learning rate's share of its peak: a linear warm-up, then half a cosine."""
     return min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / steps))

@@ -53,3 +53,12 @@ def other_server(_servers):
     """A second one, at another origin."""
     _servers[1].reset()
     return _servers[1]
+
+
+@pytest.fixture(scope="session")
+def local_server():
+    """The address of llama.cpp's server with the shipped base."""
+    from tests.local_server import running
+
+    with running() as address:
+        yield address

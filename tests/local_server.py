@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import xllamacpp
-
 from nbutils.weights import GGUF_NAME, base_model
 
 SLOTS = 2  # calls worked on at the same time, each with CONTEXT tokens
@@ -45,6 +43,8 @@ def running() -> Iterator[str]:
 
 def main() -> None:
     """Loads the model, serves it, says where, and ends with its standard input."""
+    import xllamacpp  # a hundred megabytes, for this process alone
+
     faulthandler.dump_traceback_later(READY_WITHIN, exit=True)
     params = xllamacpp.CommonParams()
     params.model.path = str(base_model() / GGUF_NAME)
@@ -54,6 +54,7 @@ def main() -> None:
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = THREADS
     params.embedding = True  # beside chat completions
     params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    params.endpoint_metrics = True  # what it has worked on, at /metrics
     params.verbosity = 0
     server = xllamacpp.Server(params)  # returns once the model is loaded and the port is open
     print(f"{server.listening_address}/v1", flush=True)

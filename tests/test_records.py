@@ -178,6 +178,31 @@ def test_a_reason_goes_with_an_unreadable_reply_and_with_no_other(
         Grade("q1", "x", "student", "grade-v1:0", "", verdict and 1.0, reason)
 
 
+def test_a_judgement_says_what_its_soft_target_is_made_from(tmp_path: Path) -> None:
+    told = ("p1", "original", "teacher", "pairwise-v1:0", "[[A]]", "a")
+    shares = (0.7, 0.2, 0.1)
+    rows = [
+        Judgement(*told, probabilities=shares, source="log-probabilities"),
+        Judgement(*told[:1], "flipped", *told[2:], source="votes", fallback="none came"),
+    ]
+    write_jsonl(tmp_path / "judgements.jsonl", rows)
+    assert read_jsonl(tmp_path / "judgements.jsonl", Judgement) == rows
+    # a student's own probabilities, and rows from before there was a choice
+    write_jsonl(tmp_path / "judgements.jsonl", [Judgement(*told, probabilities=shares)])
+    assert "source" not in (tmp_path / "judgements.jsonl").read_text()
+    for wrong in (
+        {"source": "log-probabilities"},
+        {"source": "log-probabilities", "probabilities": shares, "fallback": "none came"},
+        {"source": "votes"},
+        {"source": "votes", "probabilities": shares, "fallback": "none came"},
+        {"fallback": "none came"},
+    ):
+        with pytest.raises(RecordError, match="field '(source|fallback)'"):
+            Judgement(*told, **wrong)
+    with pytest.raises(RecordError, match="field 'source': value 'votes' does not go with"):
+        Judgement(*told[:5], None, "no marker", source="votes", fallback="none came")
+
+
 @pytest.mark.parametrize("score", [-0.01, 1.01, float("nan")])
 def test_a_score_is_from_0_to_1(score: float) -> None:
     with pytest.raises(RecordError, match="field 'score'"):

@@ -3,11 +3,17 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from nbutils.profiles import DATA, ROOT
-from nbutils.records import Question, load_dataset
-from nbutils.retrieval import DocumentError, Retriever, chunk, hit_rate, load_document
+from nbutils.calls import CallError
+from nbutils.documents import DocumentError, load_document
+from nbutils.embeddings import EmbeddingEndpoint
+from nbutils.profiles import DATA, ROOT, Role
+from nbutils.records import Chunk, Question, load_dataset
+from nbutils.retrieval import Retriever, chunk, hit_rate, says_something
+from nbutils.vectors import EmbeddingError, StoredEmbedding
+from tests.words import Words, call_path, embed
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +39,8 @@ def test_chunks_do_not_depend_on_the_folder(tmp_path, data):
 
 def test_the_recorded_top_sources_come_out_identical(data):
     retriever = Retriever(data.chunks)
-    found = {q.question_id: retriever.top(q.question) for q in data.questions}
-    assert len(found) == 264
+    found, failed = retriever.find({q.question_id: q.question for q in data.questions})
+    assert (len(found), failed) == (264, {})
     assert found == {q.question_id: [q.source_chunk_id] for q in data.questions}
 
 
@@ -63,6 +69,75 @@ def test_top_k_chunks_come_best_first(data):
     assert [best] == Retriever(data.chunks).top("How many hectares is the island?")
     with pytest.raises(DocumentError, match="there are 2 chunks, and top_k is 3"):
         Retriever(data.chunks[:2], top_k=3)
+
+
+def test_a_bare_heading_is_a_chunk_that_is_never_found():
+    chunks = chunk("# Boats\n\n## Dunlin boats\nThe Dunlin leaks.\n## Fog\nFog came.\n")
+    assert [says_something(item) for item in chunks] == [False, True, True]
+    assert Retriever(chunks).top("boats boats") == ["c01"]
+    with pytest.raises(DocumentError, match="there are 2 chunks, and top_k is 3"):
+        Retriever(chunks, top_k=3)
+
+
+CHUNKS = [
+    Chunk("c00", "A", "# A"),
+    Chunk("c01", "A", "The boat leaks and the boat is old."),
+    Chunk("c02", "B", "Fog came over the sea."),
+    Chunk("c03", "B", "Seals are counted in May."),
+]
+
+
+def test_a_vector_index_finds_the_nearest_by_cosine(tmp_path):
+    asked = {
+        "q0": "Which boat leaks in fog over the sea?",
+        "q1": "Who counted seals in May by the sea?",
+    }
+    service = Words()
+    with call_path(tmp_path) as path:
+        retriever = Retriever(CHUNKS, 2, StoredEmbedding(path, service))
+        found, failed = retriever.find(asked)
+        assert retriever.top(asked["q1"]) == found["q1"]
+
+    def cosine(question, item):
+        a, b = embed(question), embed(item.text)
+        return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+
+    want = {}
+    for name, text in asked.items():
+        near = {item.chunk_id: cosine(text, item) for item in CHUNKS[1:]}
+        assert len(set(near.values())) == 3
+        want[name] = sorted(near, key=near.__getitem__, reverse=True)[:2]
+    assert (found, failed) == (want, {}) and found["q1"][0] == "c03"
+    # The three chunks that say something in one stage, the two questions in another.
+    assert service.sent == [[item.text for item in CHUNKS[1:]], list(asked.values())]
+
+
+def test_a_question_without_a_vector_is_named_and_the_others_are_found(tmp_path):
+    service = Words({"Fog?": CallError("refused", "row", 400)})
+    with call_path(tmp_path) as path:
+        retriever = Retriever(CHUNKS, 1, StoredEmbedding(path, service))
+        found, failed = retriever.find({"q0": "Fog?", "q1": "boat"})
+    assert (found, failed) == ({"q1": ["c01"]}, {"q0": "refused"})
+
+
+def test_a_chunk_without_a_vector_is_an_error(tmp_path):
+    service = Words({CHUNKS[2].text: CallError("refused", "row", 400)})
+    with call_path(tmp_path) as path, pytest.raises(EmbeddingError, match="first c02: refused"):
+        Retriever(CHUNKS, 1, StoredEmbedding(path, service))
+
+
+def test_a_vector_index_over_http(tmp_path, server, data):
+    wide = {"dimensions": 1024}  # else many words of the server's would share a place
+    role = Role(service="openai", model="m", base_url=server.url, sampling=wide)
+    service = EmbeddingEndpoint(role, "", 5.0)
+    asked = {q.question_id: q.question for q in data.questions[:40]}
+    with call_path(tmp_path) as path:
+        found, failed = Retriever(data.chunks, 3, StoredEmbedding(path, service)).find(asked)
+    assert failed == {} and all(len(set(names)) == 3 for names in found.values())
+    # 53 chunks and 40 questions, at most 64 texts a request
+    assert server.calls["/v1/embeddings"] == 2
+    hits = sum(q.chunk_id in found[q.question_id] for q in data.questions[:40])
+    assert hits > 20  # counting words finds most; 3 of 53 at random would be 2 of 40
 
 
 def sections(text):
@@ -95,34 +170,15 @@ def test_no_chunk_crosses_a_section():
     assert " ".join(item.text for item in chunks).split().count("word") == 800  # nothing is lost
 
 
-def test_line_ends_and_byte_order_mark_do_not_change_the_text(tmp_path):
-    (tmp_path / "x.md").write_bytes(b"\xef\xbb\xbf# T\r\n\r\nBoats.\r\n")
-    assert load_document(tmp_path / "x.md") == "# T\n\nBoats.\n"
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("x.md", b"caf\xe9", "x.md: is not UTF-8 .*; save it as UTF-8"),
-        ("x.md", b" \n\n", "x.md: holds no text"),
-        ("x.pdf", b"%PDF-1.7", "x.pdf: '.pdf' is not .md or .txt; convert it"),
-        ("y.md", b"text", "x.md: there is no such file"),
-    ],
-)
-def test_a_document_that_cannot_be_read_is_named(tmp_path, name, content, message):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(DocumentError, match=message):
-        load_document(tmp_path / ("x" + (tmp_path / name).suffix))
-
-
 def test_it_needs_no_network_and_no_other_readers(data):
     code = """
 import socket, sys
 def refuse(*args, **kwargs): raise OSError("no network in this test")
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 sys.modules["llama_index.readers.file"] = None  # as if not installed
+from nbutils.documents import load_document
 from nbutils.profiles import DATA
-from nbutils.retrieval import Retriever, chunk, load_document
+from nbutils.retrieval import Retriever, chunk
 import json
 chunks = chunk(load_document(DATA / "document.md"))
 found = Retriever(chunks).top("How many hectares does Kestrel Island cover?")

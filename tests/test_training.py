@@ -341,7 +341,7 @@ def test_nor_does_one_on_another_base(lora, steps, tmp_path_factory):
 
 
 def test_the_learning_rate_warms_up_and_falls():
-    rates = [training._schedule(step, 40) for step in range(40)]
+    rates = [training.schedule(step, 40) for step in range(40)]
     assert rates[0] == pytest.approx(1 / 8)  # of the peak: one of eight steps
     top = rates.index(max(rates))
     assert rates[: top + 1] == sorted(rates[: top + 1]) and 6 <= top <= 8

@@ -1,0 +1,227 @@
+"""llama.cpp's server with the shipped base model: nothing of it is imitated, and it has no manners."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from nbutils.calls import CallPath
+from nbutils.embeddings import EmbeddingEndpoint
+from nbutils.endpoints import OpenAIChat
+from nbutils.jsonl import read_jsonl, write_jsonl
+from nbutils.logprobs import NOT_GIVEN, verdict_probabilities
+from nbutils.profiles import ROOT, Budget, Limits, Role
+from nbutils.prompts import PAIRWISE, render_pairwise
+from nbutils.records import Answer, Judgement, Pair, Question, Resolution
+from nbutils.retrieval import chunk
+from nbutils.spend import Purse
+from nbutils.store import STORE, Call, Failure, Reply, Store
+from nbutils.vectors import StoredEmbedding
+from nbutils.verdicts import read_verdict
+
+MODEL = "smollm2-135m-instruct"
+# The base does not follow the judge's prompt, so the server is told what a reply looks like.
+GRAMMAR = 'root ::= "Verdict: [[" [ABC] "]]"'
+DOCUMENT = """# The Island
+
+## The Fog
+
+The fog came in Year Three and stayed for eleven days. Nobody could see the pier from the hut.
+
+## The Boats
+
+Old Patience is a workboat of oak. She carries six people and all the fuel of the winter.
+
+## The Radio
+
+The radio room is open from six to nine. The operator writes every call into the blue book.
+"""
+ASKED = {
+    "When did the fog come?": "In Year Three.",
+    "How many people does Old Patience carry?": "Six.",
+    "Where does the operator write every call?": "Into the blue book.",
+}
+PROFILE = """
+name = "tiny"
+document = {{ path = "island.md" }}
+calls = {{ concurrency = 2 }}
+pairs = {{ choose = "all" }}
+student = {{ model = "{model}" }}
+
+[question_writer]
+service = "recorded"
+model = "recorded"
+
+[answerers.plain]
+service = "openai"
+model = "{model}"
+base_url = "{address}"
+key = "none"
+sampling = {{ temperature = 0, max_tokens = 12 }}
+
+[answerers.wild]
+service = "openai"
+model = "{model}"
+base_url = "{address}"
+key = "none"
+sampling = {{ temperature = 1.5, seed = 3, max_tokens = 12 }}
+
+[teacher]
+service = "openai"
+model = "{model}"
+base_url = "{address}"
+key = "none"
+logprobs = 5
+
+[teacher.sampling]
+temperature = 0
+max_tokens = 40
+extra_body = {{ grammar = '''{grammar}''' }}
+"""
+
+
+def role(address, **fields):
+    sampling = {"temperature": 0, "max_tokens": 40} | fields.pop("sampling", {})
+    chosen = {"service": "openai", "model": MODEL, "base_url": address, "key": "none"}
+    return Role(**chosen, sampling=sampling, **fields)
+
+
+@pytest.fixture
+def path(tmp_path):
+    with closing(Store(tmp_path / STORE)) as store:
+        path = CallPath(store, Limits(concurrency=2), Purse(store, Budget(), "USD"))
+        yield path
+        path.close()
+
+
+def judged(order):
+    texts = ("When did the fog come?", "The fog came in Year Three.", "Year Three.", "Year Nine.")
+    return Call("teacher", f"p0/{order}", PAIRWISE.fingerprint, render_pairwise(*texts, order))
+
+
+def test_its_log_probabilities_are_read_at_the_verdict(local_server, path):
+    sampling = {"extra_body": {"grammar": GRAMMAR}}
+    told = OpenAIChat(role(local_server, sampling=sampling, logprobs=5), "", 60.0)
+    (reply,) = path.run(told, [judged("original")], "told")
+    read = read_verdict(reply.text, reply.finish_reason)
+    probabilities, why = verdict_probabilities(reply, read, "original")
+    assert why is None and sum(probabilities) == pytest.approx(1)
+    assert all(0 < share < 1 for share in probabilities)
+    untold = OpenAIChat(role(local_server, sampling=sampling), "", 60.0)
+    (plain,) = path.run(untold, [judged("original")], "untold")
+    assert (plain.text, plain.tokens) == (reply.text, ())
+    assert verdict_probabilities(plain, read_verdict(plain.text), "original") == (None, NOT_GIVEN)
+
+
+def test_a_prompt_beyond_its_context_is_one_failed_row(local_server, path):
+    long = Call("teacher", "p1/original", messages=[{"role": "user", "content": "fog " * 4000}])
+    service = OpenAIChat(role(local_server, sampling={"max_tokens": 4}), "", 60.0)
+    failed, answered = path.run(service, [long, judged("flipped")], "judgements")
+    assert isinstance(failed, Failure) and "exceeds the available context size" in failed.why
+    assert isinstance(answered, Reply) and answered.finish_reason == "length"
+    assert read_verdict(answered.text, answered.finish_reason).reason.startswith("cut off")
+
+
+def test_its_embeddings_make_a_vector_index(local_server, path):
+    embedding = StoredEmbedding(path, EmbeddingEndpoint(role(local_server), "", 60.0))
+    assert embedding.fetch({"c00": "The fog came.", "c01": "The boat is of oak."}, "chunks") == {}
+    fog, boat = embedding.get_text_embedding_batch(["The fog came.", "The boat is of oak."])
+    assert len(fog) == len(boat) == 576 and fog != boat
+
+
+def questions():
+    chunks = chunk(DOCUMENT)
+    for n, (asked, reference) in enumerate(ASKED.items()):
+        piece = chunks[n - len(ASKED)]
+        yield Question(
+            question_id=f"q{n:03d}",
+            split="test" if n == 2 else "train",
+            section=piece.section,
+            kind="fact",
+            question=asked,
+            reference=reference,
+            chunk_id=piece.chunk_id,
+            source_chunk_id=piece.chunk_id,
+            source=piece.text,
+        )
+
+
+@pytest.fixture
+def checkout(tmp_path, local_server):
+    """A copy of the repository with a profile and questions for the real server."""
+    for name in ("nbutils", "notebooks", "data"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "island.md").write_text(DOCUMENT)
+    filled = PROFILE.format(model=MODEL, address=local_server, grammar=GRAMMAR)
+    (tmp_path / "tiny.toml").write_text(filled)
+    (tmp_path / "runs" / "tiny").mkdir(parents=True)
+    write_jsonl(tmp_path / "runs" / "tiny" / "questions.jsonl", questions())
+    return tmp_path
+
+
+def run_series(checkout):
+    command = [sys.executable, "-m", "nbutils.run", "--profile", "tiny.toml"]
+    command += ["--from", "02", "--to", "03"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def printed(file: Path):
+    """What the cells of an executed copy printed, on one line."""
+    cells = nbformat.read(file, as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", ())]
+    return " ".join(" ".join(output.get("text", "") for output in outputs).split())
+
+
+def prompt_tokens_seen(address):
+    """All prompt tokens that the server was sent since its start, by its own count."""
+    with urllib.request.urlopen(address.removesuffix("/v1") + "/metrics") as answer:
+        text = answer.read().decode()
+    return sum(map(int, re.findall(r"^llamacpp:prompt_tokens(?:_cached)?_total (\d+)", text, re.M)))
+
+
+def test_notebooks_02_and_03_with_a_real_model_as_answerer_and_as_judge(checkout, local_server):
+    before = prompt_tokens_seen(local_server)
+    summary = run_series(checkout)
+    run = checkout / "runs" / "tiny"
+    answers = read_jsonl(run / "answers.jsonl", Answer)
+    assert len(answers) == 6 and all(row.text for row in answers)
+    pairs = read_jsonl(run / "pairs.jsonl", Pair)
+    judgements = read_jsonl(run / "judgements.jsonl", Judgement)
+    assert len(pairs) == 3 and len(judgements) == 6
+    for row in judgements:
+        assert row.source == "log-probabilities" and row.judge == MODEL
+        assert row.probabilities and all(0 < share < 1 for share in row.probabilities)
+        # it likes the first place: a where a is shown first, b where b is
+        assert row.verdict == {"original": "a", "flipped": "b"}[row.order]
+    resolutions = read_jsonl(run / "resolutions.jsonl", Resolution)
+    assert [row.verdict for row in resolutions] == ["conflict"] * 3
+    # 3 questions by 2 answerers, and 3 pairs in 2 orders: 12 calls, and the server saw no more
+    assert "answerer: 6 replies, 0 failed, 6 sent" in summary
+    assert "teacher: 6 replies, 0 failed, 6 sent" in summary
+    with closing(Store(run / STORE)) as store:
+        told = sum(row["tokens in"] for row in store.roles())
+    seen = prompt_tokens_seen(local_server)
+    assert seen - before == told > 0
+    assert "soft targets: 6 judgements from log-probabilities, 0 from votes" in printed(
+        run / "03_teacher_judgements.ipynb"
+    )
+
+    for copy in run.glob("0?_*.ipynb"):
+        copy.unlink()  # so that both notebooks run again
+    again = run_series(checkout)
+    assert "skipped" not in again and "teacher: 6 replies, 0 failed, 6 sent" in again
+    assert prompt_tokens_seen(local_server) == seen
+    third = printed(run / "03_teacher_judgements.ipynb")
+    assert "0 replies paid for, 6 from the store" in third
+    assert read_jsonl(run / "judgements.jsonl", Judgement) == judgements
