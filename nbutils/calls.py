@@ -23,6 +23,7 @@ ODD_TRIES = 3  # attempts at a reply that came and made no sense
 BACKING_OFF = 4  # calls alive, in flight or backing off, for each call that may be in flight
 HOPELESS = 20  # failures in a row, from the first call on, after which the stage stops
 NAMED = 5  # failed rows that the summary names
+CLOSING_SECONDS = 10.0  # that Ctrl-C waits for connections to close
 LOG_SECONDS = 10.0  # between two lines of progress in a file; in a notebook or terminal 0.5
 
 Asked = tuple[str, Call]  # the key and the call
@@ -100,14 +101,13 @@ class CallPath:
         if service not in self._services:
             self._services.append(service)
         print(self._before(service, len(found), list(todo.values()), what), flush=True)
-        stage = Stage(service, self.store, self.purse, self._limits, list(todo.items()), readable)
-        try:
-            if todo:
+        stage = Stage(service, self.store, self.purse, self._limits, todo, found, readable)
+        if todo:
+            try:
                 self._watch(stage, what)
-        finally:
-            print(stage.summary(what, len(found)), flush=True)
-        found |= stage.arrived
-        return [found[key] if key in found else stage.failed[key] for key in keys]
+            finally:
+                print(stage.summary(what), flush=True)
+        return [stage.found[key] if key in stage.found else stage.failed[key] for key in keys]
 
     @staticmethod
     def key(service: Service, call: Call) -> str:
@@ -148,7 +148,8 @@ class CallPath:
             future.result()
         except KeyboardInterrupt:
             future.cancel()
-            concurrent.futures.wait([asyncio.run_coroutine_threadsafe(stage.ended(), self._loop)])
+            ended = asyncio.run_coroutine_threadsafe(stage.ended(), self._loop)
+            concurrent.futures.wait([ended], timeout=CLOSING_SECONDS)
             raise
 
 
@@ -161,30 +162,32 @@ class Stage:
         store: Store,
         purse: Purse,
         limits: Limits,
-        todo: Sequence[Asked],
+        todo: Mapping[str, Call],
+        kept: Mapping[str, Reply],
         readable: Callable[[Reply], bool] | None,
     ) -> None:
         self.service, self.store, self.purse, self.todo = service, store, purse, todo
-        self.arrived: dict[str, Reply] = {}
+        self.found = dict(kept)  # and what arrives
         self.failed: dict[str, Failure] = {}
-        self._readable = readable
+        self.arrived = 0
+        self._readable = readable or (lambda reply: True)
         self._deadline = limits.deadline_s
         self._width = min(limits.concurrency, service.concurrency or limits.concurrency)
         self._slots = asyncio.Semaphore(self._width)
         self._stop = asyncio.Event()
         self._stopped = ""  # why
         self._ended = asyncio.Event()
-        self._unreadable = self._sent = 0
+        self._unreadable = sum(not self._readable(reply) for reply in kept.values())
+        self._sent = 0
         self._tokens = [0, 0]
         self._cost = 0.0
-        self._names = {key: call.data_id for key, call in todo}
         self._pause = wait_random_exponential(multiplier=0.5, max=30)
 
     async def run(self) -> None:
         """Asks all; raises StageStopped after what is in flight has ended."""
         live: set[asyncio.Task[None]] = set()
         try:
-            rest = iter(self.todo)
+            rest = iter(self.todo.items())
             while (group := list(islice(rest, self.service.batch))) and not self._stopped:
                 if len(live) >= BACKING_OFF * self._width:
                     await asyncio.wait(live, return_when=asyncio.FIRST_COMPLETED)
@@ -206,22 +209,23 @@ class Stage:
 
     @property
     def done(self) -> int:
-        return len(self.arrived) + len(self.failed)
+        return self.arrived + len(self.failed)
 
     def state(self) -> str:
         """`3 failed, 1 unreadable, 0.12 USD`"""
         return f"{len(self.failed)} failed, {self._unreadable} unreadable, {self._money()}"
 
-    def summary(self, what: str, kept: int) -> str:
+    def summary(self, what: str) -> str:
         """What was used, and the rows that failed."""
+        kept = len(self.found) - self.arrived
         lines = [
-            f"{what}: {len(self.arrived):,} replies paid for, {kept:,} from the store, "
+            f"{what}: {self.arrived:,} replies paid for, {kept:,} from the store, "
             f"{len(self.failed):,} failed, {self._unreadable:,} unreadable; "
             f"{self._sent:,} requests, {self._tokens[0]:,} tokens in, {self._tokens[1]:,} out, "
             f"{self._money()}"
         ]
         named = list(self.failed.items())[:NAMED]
-        lines += [f"  failed: {self._names[key]}: {failure.why}" for key, failure in named]
+        lines += [f"  failed: {self.todo[key].data_id}: {failure.why}" for key, failure in named]
         if len(self.failed) > NAMED:
             lines.append(f"  and {len(self.failed) - NAMED:,} more; run again to ask them again")
         return "\n".join(lines)
@@ -272,10 +276,11 @@ class Stage:
         self.purse.settle(entry, sum(costs), replies)
         self._cost += sum(costs)
         for key, *_, reply in replies:
-            self.arrived[key] = reply
+            self.found[key] = reply
+            self.arrived += 1
             self._tokens[0] += reply.prompt_tokens or 0
             self._tokens[1] += reply.completion_tokens or 0
-            self._unreadable += self._readable is not None and not self._readable(reply)
+            self._unreadable += not self._readable(reply)
         for asked, outcome in zip(group, outcomes, strict=True):
             if isinstance(outcome, CallError):
                 self._fail([asked], outcome)

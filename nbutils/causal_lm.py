@@ -41,9 +41,9 @@ def processor_dtype() -> torch.dtype:
 def load_lm(model: str, dtype: torch.dtype) -> tuple[Any, Any]:
     """The frozen model and its tokenizer; `model` is SHIPPED, a folder or a hub id.
 
-    Of the model's own generation settings only the tokens that end a reply are kept, so that a
-    profile's sampling is all that decides. Raises OSError where there are no safetensors weights:
-    other formats can carry code.
+    Of the model's own generation settings only the tokens that end a reply are kept, as the list
+    config.eos_token_id, so that a profile's sampling is all that decides. Raises OSError where
+    there are no safetensors weights: other formats can carry code.
     """
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -57,7 +57,7 @@ def load_lm(model: str, dtype: torch.dtype) -> tuple[Any, Any]:
     tokenizer = AutoTokenizer.from_pretrained(where, **named)
     told = lm.generation_config.eos_token_id
     stops = {tokenizer.eos_token_id, *(told if isinstance(told, list) else [told])} - {None}
-    lm.generation_config = GenerationConfig(eos_token_id=sorted(stops) or None)
+    lm.config.eos_token_id, lm.generation_config = sorted(stops), GenerationConfig()
     return lm.requires_grad_(False), tokenizer
 
 

@@ -34,16 +34,20 @@ def load_document(path: str | Path) -> str:
     or without text (a scanned PDF).
     """
     path = Path(path)
-    if not path.is_dir():
-        return _load_file(path)
-    files = _files_of(path)
+    left_out: list[str] = []
+    files = _files_of(path, left_out) if path.is_dir() else [path]
+    texts = [_load_file(file, left_out) for file in files]
+    for what in left_out:
+        warnings.warn(what, stacklevel=2)
     if len(files) == 1:
-        return _load_file(files[0])
-    texts = [(file.relative_to(path).as_posix(), _load_file(file)) for file in files]
-    return "\n\n".join(f"# {name}\n\n{_one_level_down(text)}" for name, text in texts)
+        return texts[0]
+    return "\n\n".join(
+        f"# {file.relative_to(path).as_posix()}\n\n{_one_level_down(text)}"
+        for file, text in zip(files, texts, strict=True)
+    )
 
 
-def _files_of(folder: Path) -> list[Path]:
+def _files_of(folder: Path, left_out: list[str]) -> list[Path]:
     """The files of a folder and its subfolders that can be read, by their names."""
     found = sorted(
         file
@@ -57,11 +61,11 @@ def _files_of(folder: Path) -> list[Path]:
         raise DocumentError(f"{have}; name a folder of documents or one file")
     if others:
         kinds = ", ".join(SUFFIXES)
-        warnings.warn(f"{folder}: left out, being no {kinds}: {', '.join(others)}", stacklevel=3)
+        left_out.append(f"{folder}: left out, being no {kinds}: {', '.join(others)}")
     return files
 
 
-def _load_file(path: Path) -> str:
+def _load_file(path: Path, left_out: list[str]) -> str:
     if not path.is_file():
         raise DocumentError(f"{path}: there is no such file; name a {', '.join(SUFFIXES)} file")
     if path.suffix.lower() not in SUFFIXES:
@@ -69,7 +73,7 @@ def _load_file(path: Path) -> str:
         raise DocumentError(f"{path}: {why}; convert it to Markdown, one heading a section")
     pages = _read(path)
     if path.suffix.lower() == ".pdf":
-        return _join_pages(path, pages)
+        return _join_pages(path, pages, left_out)
     text = pages[0].removeprefix("\ufeff").replace("\r\n", "\n")
     if not text.strip():
         raise DocumentError(f"{path}: holds no text; name a document with something to ask about")
@@ -90,14 +94,14 @@ def _read(path: Path) -> list[str]:
         raise DocumentError(f"{path}: cannot be read ({_root(error)}); {remedy}") from error
 
 
-def _join_pages(path: Path, pages: list[str]) -> str:
+def _join_pages(path: Path, pages: list[str], left_out: list[str]) -> str:
     empty = [number for number, page in enumerate(pages, 1) if not page.strip()]
     if len(empty) == len(pages):
         remedy = "if it is scanned, put it through text recognition (OCR) first"
         raise DocumentError(f"{path}: none of its {len(pages)} pages holds text; {remedy}")
     if empty:
         which = ", ".join(map(str, empty))
-        warnings.warn(f"{path}: pages without text are left out: {which}", stacklevel=4)
+        left_out.append(f"{path}: pages without text are left out: {which}")
     return "\n\n".join(
         f"# Page {number}\n\n{_plain(page)}"
         for number, page in enumerate(pages, 1)

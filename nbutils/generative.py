@@ -65,7 +65,7 @@ def train_generative(
     """
     device, dtype = best_device()
     lm, tokenizer = load_lm(role.model, dtype)
-    chat = ChatFormat(tokenizer, lm.generation_config.eos_token_id or (), role.model)
+    chat = ChatFormat(tokenizer, lm.config.eos_token_id, role.model)
     rows = _encoded(lessons, chat, role)
     card = _identity(role, lessons, rows, seed)
     if finished := _finished(folder, card):

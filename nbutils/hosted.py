@@ -27,7 +27,10 @@ TRAIN, VALIDATION = "finetuning_train.jsonl", "finetuning_validation.jsonl"
 LARGEST = 512 * 2**20  # bytes of a file that OpenAI takes
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 120.0  # seconds between two looks at a job
 ENDED = ("succeeded", "failed", "cancelled")
-WAY_OUT = "the way out: train the students of this machine, as the profile 'open' does"
+WAY_OUT = (
+    "the way out: the profile 'open', or this one without [hosted_student]; the students of this "
+    "machine learn from the same judgements"
+)
 
 
 class HostedStudent:

@@ -34,6 +34,7 @@ from nbutils.store import Call, Reply, Token
 from nbutils.weights import WeightsError
 
 TAIL = 24  # tokens kept from a reply's end: the verdict's line and what may follow it
+CONTEXT = 8  # tokens before one of them, with which it is spelt
 SHOWN = 12  # digits of a SHA-256 in the endpoint
 
 Asked = tuple[Call, list[int]]  # a call and its prompt's token ids
@@ -184,7 +185,7 @@ def _tokens(ids: Sequence[int], row: int, choose: Chooser, chat: ChatFormat) -> 
     """The last tokens of a reply with the likeliest in their places; () where none were kept."""
     found = []
     for place in range(max(0, len(ids) - TAIL), len(ids)) if choose.steps else ():
-        step, before = choose.steps[place], ids[max(0, place - 1) : place]
+        step, before = choose.steps[place], ids[max(0, place - CONTEXT) : place]
         top = zip(step.top[row].tolist(), step.top_logprob[row].tolist(), strict=True)
         others = tuple((_piece(before, other, chat), logprob) for other, logprob in top)
         logprob = step.logprob[row].item()
@@ -193,7 +194,7 @@ def _tokens(ids: Sequence[int], row: int, choose: Chooser, chat: ChatFormat) -> 
 
 
 def _piece(before: Sequence[int], token: int, chat: ChatFormat) -> str:
-    """What a token adds to the text: some tokenizers write its space only after another token."""
+    """What a token adds to the text: some tokenizers write its space only after another word."""
     head, whole = chat.text(before), chat.text([*before, token])
     return whole[len(head) :] if whole.startswith(head) else chat.text([token])
 
@@ -204,7 +205,7 @@ def _load(model: str, adapter: str) -> tuple[Any, ChatFormat]:
     try:
         lm, tokenizer = load_lm(model, dtype)
         lm = lm.to(device)
-        chat = ChatFormat(tokenizer, lm.generation_config.eos_token_id or (), model)
+        chat = ChatFormat(tokenizer, lm.config.eos_token_id, model)
         return load_adapter(lm, adapter, model) if adapter else lm, chat
     except (OSError, ValueError, WeightsError) as error:
         why = f"the local model {model} cannot be loaded: {' '.join(str(error).split())}"

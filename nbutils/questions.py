@@ -10,7 +10,8 @@ import pandas as pd
 from nbutils.models import ChatModel
 from nbutils.profiles import DocumentChoice, SplitChoice
 from nbutils.prompts import QUESTIONS, render_questions
-from nbutils.question_replies import Broken, read_questions
+from nbutils.question_replies import Broken
+from nbutils.question_replies import read_questions as read_questions
 from nbutils.records import Chunk, Kind, Question, Split
 from nbutils.retrieval import NO_HEADING, Retriever, says_something
 from nbutils.splits import SplitError, like_texts, question_split, split_sections
@@ -69,6 +70,7 @@ class Placed:
     """Questions with sources and split, and what retrieval made of them."""
 
     questions: list[Question]
+    sides: dict[str, Split]  # of each section that has questions
     found: dict[str, list[str]]  # ids of the retrieved chunks, by question id
     missed: list[str]  # ids of questions whose gold chunk is not among them; they are kept
     failed: dict[str, str]  # why a question has no source, by its id; it is left out
@@ -112,7 +114,10 @@ def plan(chunks: Sequence[Chunk], choice: DocumentChoice, seed: int) -> dict[str
 def write_questions(
     chunks: Sequence[Chunk], writer: ChatModel, choice: DocumentChoice, seed: int
 ) -> Written:
-    """Has questions written on the planned chunks, one call each, and reads them."""
+    """Has questions written on the planned chunks, one call each, and reads them.
+
+    Raises QuestionError where not one question came of it.
+    """
     asked = plan(chunks, choice, seed)
     texts = {piece.chunk_id: piece.text for piece in chunks}
     calls = [
@@ -133,6 +138,11 @@ def write_questions(
         if len(read.rows) < n:
             short[name] = len(read.rows)
         drafts += [Draft(name, place, **vars(row)) for place, row in enumerate(read.rows[:n])]
+    if not drafts:
+        lines = [f"{name} line {bad.line}: {bad.why}" for name, bad in broken]
+        first = [*_pairs(failed), *lines, "the replies are empty"][0]
+        why = f"{len(failed)} of {len(asked)} calls failed, {len(broken)} lines are broken"
+        raise QuestionError(f"no question came: {why}; the first: {first}; try another writer")
     kept, duplicates = _without_duplicates(drafts)
     near = [(kept[i], kept[j], like) for i, j, like in like_texts([d.question for d in kept])]
     return Written(kept, asked, failed, broken, cleaned, surplus, short, duplicates, near)
@@ -150,7 +160,8 @@ def place_questions(
 
     The id counts through the document as if every chunk from the first that may be asked had its
     full number of questions, so that it stays the same under another cap. The source is the
-    retrieved chunks' texts, best first, with a blank line between.
+    retrieved chunks' texts, best first, with a blank line between. Raises SplitError where there
+    is no split, or a side of it is left without a question.
     """
     pieces = {piece.chunk_id: piece for piece in chunks}
     base = 0 if asked_chunks(chunks, choice)[0] == chunks[0] else 1
@@ -177,8 +188,12 @@ def place_questions(
                 source="\n\n".join(piece.text for piece in sources),
             )
         )
+    for side in ("train", "test"):
+        if not any(q.split == side for q in questions):
+            why = f"no question is left in {side}: the sources of all cross the border"
+            raise SplitError(f"{why}; lower top_k, take another seed or more questions")
     missed = [q.question_id for q in questions if q.chunk_id not in found[q.question_id]]
-    return Placed(questions, found, missed, failed)
+    return Placed(questions, sides, found, missed, failed)
 
 
 def _preamble(chunks: Sequence[Chunk]) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nbutils.execute import execute, renew_prose
 from nbutils.manifest import Entry, Manifest, hashes, inputs_of, shared_inputs
-from nbutils.profiles import ROOT, Profile, ProfileError, load_profile
+from nbutils.profiles import ROOT, Profile, ProfileError, load_profile, read_key
 from nbutils.report import write_report
 from nbutils.runs import RunError, RunFolder
 from nbutils.series import (
@@ -82,6 +82,8 @@ def _name_and_value(text: str) -> tuple[str, object]:
 def _run(options: argparse.Namespace) -> int:
     start = time.monotonic()
     profile = load_profile(options.profile)
+    for name, role in profile.endpoints().items():
+        read_key(role, name)  # a missing key is told before any work
     run = RunFolder(options.run_id or profile.name, ROOT / "runs")
     series = load_series(ROOT / "notebooks")
     selected = select(series, options.first, options.last)

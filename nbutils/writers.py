@@ -4,8 +4,8 @@ One is fine-tuned by a service, the other trained on this machine; a profile nam
 none. Each is judged beside its own base, untuned, by the code and the prompt that the teacher is.
 """
 
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 
 from nbutils.agreement import Judge
 from nbutils.events import finetuning_events, hold_out
@@ -20,8 +20,36 @@ from nbutils.resolution import resolve_all
 from nbutils.runs import RunFolder
 from nbutils.store import STORE, Store
 
+HOSTED = "hosted_student"  # its table in a profile
 GENERATIVE = "generative"  # its folder in the run's
 LONGEST = 200  # tokens of a reply of the generative student
+
+
+def start_hosted(
+    profile: Profile,
+    run: RunFolder,
+    pairs: Sequence[Pair],
+    questions: Sequence[Question],
+    answers: Sequence[Answer],
+    judgements: Sequence[Judgement],
+    resolutions: Sequence[Resolution],
+    seed: int,
+) -> str:
+    """Starts the job of a hosted student, or attaches to the one that was started; says which.
+
+    It takes a while at the service, and a refusal is better known early. Raises what hosted.py
+    raises.
+    """
+    role = profile.hosted_student
+    if role is None:
+        return "this profile names no hosted student"
+    teach, validation = (
+        finetuning_events(part, questions, answers, judgements, resolutions)
+        for part in hold_out(pairs, questions, role.validation_share, seed)
+    )
+    with _hosted(profile, run) as student:
+        student.finetune(teach, validation)
+        return f"job {student.get_current_job().id} of the hosted student is under way"
 
 
 def teach_written(
@@ -34,29 +62,19 @@ def teach_written(
     resolutions: Sequence[Resolution],
     seed: int,
 ) -> dict[str, str]:
-    """Teaches each student that writes, on train rows: student -> what it answers by.
+    """Trains the generative student and waits for the hosted one: what each answers by, or {}.
 
-    Run again, it attaches to a hosted job and goes on with a training here. Raises what hosted.py
-    and generative.py raise.
+    Run again, a training goes on from its last whole epoch. Raises what hosted.py and
+    generative.py raise.
     """
     found = {}
-    if profile.hosted_student is not None:
-        role = profile.hosted_student
-        parts = [
-            finetuning_events(part, questions, answers, judgements, resolutions)
-            for part in hold_out(pairs, questions, role.validation_share, seed)
-        ]
-        key = read_key(role, "hosted_student")
-        with closing(Store(run.path(STORE))) as store:
-            student = HostedStudent(
-                role, key, run.path("."), store, profile.budget, profile.currency
-            )
-            student.finetune(*parts)
-            found["hosted student"] = student.wait()
     if profile.generative_student is not None:
         taught = lessons(pairs, questions, answers, judgements, resolutions)
         card = train_generative(profile.generative_student, taught, seed, run.path(GENERATIVE))
         found["generative student"] = f"{card['base']} with an adapter in {GENERATIVE}/"
+    if profile.hosted_student is not None:
+        with _hosted(profile, run) as student:
+            found["hosted student"] = student.wait()
     return found
 
 
@@ -73,25 +91,30 @@ def judge_written(
     judges = []
     with Models(profile, run) as models:
         for name, role in _roles(profile, run).items():
-            model = models.chat("hosted_student", role)
+            model = models.chat(HOSTED, role)
             rows = judge_pairs(pairs, questions, answers, model, role="student")
             judges.append(Judge(name, {row.pair_id: row for row in resolve_all(rows)}, rows))
     return judges
+
+
+@contextmanager
+def _hosted(profile: Profile, run: RunFolder) -> Iterator[HostedStudent]:
+    """The profile's hosted student, on the run's store."""
+    role = profile.hosted_student
+    assert role is not None  # whoever calls this has looked
+    key = read_key(role, HOSTED)
+    with closing(Store(run.path(STORE))) as store:
+        yield HostedStudent(role, key, run.path("."), store, profile.budget, profile.currency)
 
 
 def _roles(profile: Profile, run: RunFolder) -> dict[str, Role | HostedRole]:
     """How each is asked, by its name as a judge."""
     found: dict[str, Role | HostedRole] = {}
     if profile.hosted_student is not None:
-        role = profile.hosted_student
-        with closing(Store(run.path(STORE))) as store:
-            student = HostedStudent(
-                role, read_key(role, "hosted_student"), run.path("."), store, profile.budget,
-                profile.currency,
-            )  # fmt: skip
+        with _hosted(profile, run) as student:
             tuned = student.get_finetuned_model()
-        found["hosted student"] = role.model_copy(update={"model": tuned})
-        found["its base, untuned"] = role
+        found["hosted student"] = profile.hosted_student.model_copy(update={"model": tuned})
+        found["hosted base, untuned"] = profile.hosted_student
     if profile.generative_student is not None:
         base = Role(
             service="local",

@@ -16,7 +16,7 @@ from nbutils.weights import GGUF_NAME, base_model
 
 SLOTS = 2  # calls worked on at the same time, each with CONTEXT tokens
 CONTEXT = 2048
-THREADS = 2
+THREADS = 1  # two that wait for each other are many times slower where a third process is busy
 READY_WITHIN = 120  # seconds
 
 

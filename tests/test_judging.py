@@ -1,16 +1,17 @@
 import json
+import math
 from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
-from nbutils.calls import recorded_store
 from nbutils.judging import JudgingError, grade_answers, judge_pairs, show_judgement
-from nbutils.models import ReplayModel
+from nbutils.models import replay
 from nbutils.profiles import DATA
 from nbutils.prompts import GRADE, PAIRWISE
 from nbutils.records import Answer, Judgement, Pair, Question, load_dataset, read_jsonl, write_jsonl
+from nbutils.store import Failure, Reply, Token
 
 QUESTION = Question("q000", "train", "s", "fact", "Which boat?", "Dunlin.", "c0", "c0", "A source.")
 ANSWERS = [Answer("q000", "one", "Dunlin."), Answer("q000", "two", "Plover.")]
@@ -18,22 +19,27 @@ PAIR = Pair("p000", "train", "q000", "one", "two")
 
 
 class Scripted:
-    """A judge that gives the replies of a table, by data id, and keeps what it was shown."""
+    """A judge that gives the replies of a table, by data id, and keeps its calls."""
 
     name = "scripted"
 
     def __init__(self, replies):
-        self.replies = replies
-        self.seen = {}
+        self.replies = {k: Reply(r) if isinstance(r, str) else r for k, r in replies.items()}
+        self.calls = {}
+        self.readable = {}
 
-    def reply(self, data_id, prompt, messages):
-        self.seen[data_id] = (prompt, messages[-1]["content"])
-        return self.replies[data_id]
+    def ask(self, calls, what, readable=None):
+        self.what = what
+        self.calls |= {call.data_id: call for call in calls}
+        replies = [self.replies[call.data_id] for call in calls]
+        came = [reply for reply in replies if isinstance(reply, Reply)]
+        self.readable |= {reply.text: readable(reply) for reply in came}
+        return replies
 
 
 def judged(original, flipped):
     model = Scripted({"p000/original": original, "p000/flipped": flipped})
-    return judge_pairs([PAIR], [QUESTION], ANSWERS, model, progress=False), model
+    return judge_pairs([PAIR], [QUESTION], ANSWERS, model), model
 
 
 @pytest.mark.parametrize(
@@ -61,13 +67,67 @@ def test_an_unreadable_reply_is_kept_with_its_reason_and_stops_nothing():
     assert (second.verdict, second.reason) == ("a", None)
 
 
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (Reply("[[A]]", "length"), "cut off: finish reason 'length'"),
+        (Reply("", "stop"), "the reply is empty"),
+        (Failure("400: too long"), "no reply: 400: too long"),
+    ],
+)
+def test_a_call_that_failed_is_a_row_with_its_reason(reply, reason):
+    (first, second), _ = judged(reply, "[[B]]")
+    assert (first.pair_id, first.order, first.judge) == ("p000", "original", "scripted")
+    assert (first.verdict, first.reason, first.prompt) == (None, reason, PAIRWISE.fingerprint)
+    assert first.reply == ("" if isinstance(reply, Failure) else reply.text)
+    assert (first.source, first.probabilities) == (None, None)
+    assert second.verdict == "a"
+
+
+def test_the_call_path_is_told_which_replies_can_be_read():
+    _, model = judged("Well.", "Fine.\n[[C]]")
+    assert model.readable == {"Well.": False, "Fine.\n[[C]]": True}
+    model = Scripted({"q000/one": "All.\n[[0.9]]", "q000/two": "[[9]]"})
+    grade_answers(ANSWERS, [QUESTION], model)
+    assert model.readable == {"All.\n[[0.9]]": True, "[[9]]": False}
+
+
+def test_log_probabilities_are_kept_in_the_pair_s_own_labels():
+    def letters(**shares):
+        top = tuple((letter, math.log(share)) for letter, share in shares.items())
+        tokens = (Token("[[", 0.0, ()), Token("A", top[0][1], top), Token("]]", 0.0, ()))
+        return Reply("[[A]]", "stop", tokens=tokens)
+
+    (original, flipped), _ = judged(letters(A=0.7, B=0.2, C=0.1), letters(A=0.6, B=0.3, C=0.1))
+    assert original.probabilities == pytest.approx((0.7, 0.2, 0.1))
+    assert flipped.probabilities == pytest.approx((0.3, 0.6, 0.1))  # b was shown as A
+    assert original.source == flipped.source == "log-probabilities"
+    (voted, _), _ = judged("[[A]]", "[[A]]")
+    assert (voted.source, voted.probabilities) == ("votes", None) and voted.fallback
+
+
 def test_the_flipped_order_shows_b_first():
     _, model = judged("[[A]]", "[[A]]")
-    prompt, original = model.seen["p000/original"]
-    _, flipped = model.seen["p000/flipped"]
-    assert prompt == PAIRWISE.fingerprint
+    calls = model.calls["p000/original"], model.calls["p000/flipped"]
+    assert {(call.role, call.prompt) for call in calls} == {("teacher", PAIRWISE.fingerprint)}
+    original, flipped = (call.messages[-1]["content"] for call in calls)
     assert original.index("Dunlin.") < original.index("Plover.")
     assert flipped.index("Plover.") < flipped.index("Dunlin.")
+
+
+def test_all_pairs_are_asked_in_one_go_original_first():
+    pairs = [PAIR, replace(PAIR, pair_id="p001", answerer_a="two", answerer_b="one")]
+    names = [f"{pair.pair_id}/{order}" for pair in pairs for order in ("original", "flipped")]
+    model = Scripted(dict.fromkeys(names, "[[A]]"))
+    rows = judge_pairs(pairs, [QUESTION], ANSWERS, model)
+    assert [f"{row.pair_id}/{row.order}" for row in rows] == list(model.calls) == names
+    assert model.what == "judgements of scripted"
+
+
+def test_a_student_that_writes_is_booked_under_its_own_role():
+    model = Scripted({"p000/original": "[[A]]", "p000/flipped": "[[B]]"})
+    judge_pairs([PAIR], [QUESTION], ANSWERS, model, role="student")
+    assert {call.role for call in model.calls.values()} == {"student"}
 
 
 def test_the_judge_sees_the_whole_source():
@@ -75,8 +135,9 @@ def test_the_judge_sees_the_whole_source():
     source = "A sentence of the handbook. " * 50 + "The last fact."  # 50 x 28 + 14 = 1414
     question = replace(QUESTION, source=source)
     model = Scripted({"p000/original": "[[A]]", "p000/flipped": "[[B]]"})
-    judge_pairs([PAIR], [question], ANSWERS, model, progress=False)
-    assert all(source in shown for _, shown in model.seen.values()) and len(model.seen) == 2
+    judge_pairs([PAIR], [question], ANSWERS, model)
+    shown = [call.messages[-1]["content"] for call in model.calls.values()]
+    assert [source in text for text in shown] == [True, True]
 
 
 def test_rows_that_do_not_fit_are_named_before_anything_is_asked():
@@ -89,15 +150,21 @@ def test_rows_that_do_not_fit_are_named_before_anything_is_asked():
         judge_pairs([PAIR], [], ANSWERS, model)
     with pytest.raises(JudgingError, match="answer of one: question q000 is not given"):
         grade_answers(ANSWERS, [], model)
-    assert model.seen == {}
+    assert model.calls == {}
 
 
 def test_grades_are_read_or_kept_with_the_reason():
-    model = Scripted({"q000/one": "All of it.\n[[0.9]]", "q000/two": "Well."})
-    first, second = grade_answers(ANSWERS, [QUESTION], model, progress=False)
+    three = [*ANSWERS, Answer("q000", "three", "Knot.")]
+    replies = ("All of it.\n[[0.9]]", "Well.", Failure("500: gone"))
+    model = Scripted({f"q000/{row.answerer}": r for row, r in zip(three, replies, strict=True)})
+    first, second, third = grade_answers(three, [QUESTION], model)
     assert (first.score, first.reason, first.judge) == (0.9, None, "scripted")
     assert (second.score, second.reply) == (None, "Well.") and second.reason
-    assert model.seen["q000/one"][0] == first.prompt == GRADE.fingerprint
+    assert (third.score, third.reply, third.reason) == (None, "", "no reply: 500: gone")
+    assert {(call.role, call.prompt) for call in model.calls.values()} == {
+        ("grader", GRADE.fingerprint)
+    }
+    assert first.prompt == third.prompt == GRADE.fingerprint and model.what == "grades"
 
 
 @pytest.fixture(scope="module")
@@ -106,15 +173,14 @@ def data():
 
 
 @pytest.fixture(scope="module")
-def store(data, tmp_path_factory):
-    return recorded_store(tmp_path_factory.mktemp("store") / "calls.sqlite", data)
+def recorded(data):
+    return replay(data)
 
 
-def test_the_recorded_pairs_replay_as_the_data_card_counts_them(data, store, tmp_path, capsys):
-    rows = judge_pairs(data.pairs, data.questions, data.answers, ReplayModel(store, "teacher"))
-    assert "pairs judged in both orders: 100%" in capsys.readouterr().out
-    recorded = {(j.pair_id, j.order): j.reply for j in data.judgements}
-    assert {(row.pair_id, row.order): row.reply for row in rows} == recorded
+def test_the_recorded_pairs_replay_as_the_data_card_counts_them(data, recorded, tmp_path):
+    rows = judge_pairs(data.pairs, data.questions, data.answers, recorded)
+    replies = {(j.pair_id, j.order): j.reply for j in data.judgements}
+    assert {(row.pair_id, row.order): row.reply for row in rows} == replies
     assert len(rows) == 2262 and all(row.verdict for row in rows)
     in_test = {pair.pair_id for pair in data.pairs if pair.split == "test"}
     verdicts = {(row.pair_id, row.order): row.verdict for row in rows}
@@ -133,10 +199,10 @@ def test_the_recorded_pairs_replay_as_the_data_card_counts_them(data, store, tmp
     assert read_jsonl(tmp_path / "judgements.jsonl", Judgement) == rows
 
 
-def test_the_recorded_grades_replay(data, store):
+def test_the_recorded_grades_replay(data, recorded):
     graded = {(row.question_id, row.answerer): row.reply for row in data.grades}
     answers = [row for row in data.answers if (row.question_id, row.answerer) in graded]
-    rows = grade_answers(answers, data.questions, ReplayModel(store, "grader"), progress=False)
+    rows = grade_answers(answers, data.questions, recorded)
     assert len(rows) == 1124
     assert {(row.question_id, row.answerer): row.reply for row in rows} == graded
     assert all(row.score is not None for row in rows)

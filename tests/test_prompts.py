@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 
 import nbutils.prompts
 from nbutils.prompts import (
+    ANSWER,
     GRADE,
     PAIRWISE,
     QUESTIONS,
     Messages,
     Prompt,
+    render_answer,
     render_grade,
     render_pairwise,
     render_questions,
@@ -66,6 +68,24 @@ def test_the_question_prompt_states_the_number_and_keeps_its_json() -> None:
     assert "From the passage, write 6 questions." in system["content"]
     assert '{"question": ..., "kind":' in system["content"]
     assert user["content"] == "<passage>\nP.\n</passage>"
+
+
+def test_an_answerer_is_shown_source_and_question_and_no_reference() -> None:
+    system, user = render_answer("Q?", "S.")
+    assert system == {"role": "system", "content": ANSWER.system}
+    shown = "<source>\nS.\n</source>\n\n<question>\nQ?\n</question>"
+    assert user == {"role": "user", "content": shown}
+
+
+def test_no_two_prompts_share_a_fingerprint() -> None:
+    prompts = [QUESTIONS, ANSWER, PAIRWISE, GRADE]
+    assert len({prompt.fingerprint for prompt in prompts}) == 4
+    assert [prompt.fingerprint.split(":")[0] for prompt in prompts] == [
+        "questions-v1",
+        "answer-v1",
+        "pairwise-v1",
+        "grade-v1",
+    ]
 
 
 def test_a_text_that_names_a_place_is_not_filled_again() -> None:
@@ -138,6 +158,15 @@ def test_the_only_tags_are_the_prompts_own(q: str, s: str, a: str, b: str, order
     messages: Messages = render_pairwise(q, s, a, b, order)  # type: ignore[arg-type]
     own = [found[0] for found in TAG.finditer(PAIRWISE.user)]
     assert [found[0] for found in TAG.finditer(messages[1]["content"])] == own
+
+
+@given(pieces, pieces)
+def test_no_question_or_source_leaves_its_place_in_an_answerer_s_prompt(q: str, s: str) -> None:
+    own = ["<source>", "</source>", "<question>", "</question>"]
+    found = re.finditer(
+        r"<[\s/]*(question|source)[^\w>]*>", render_answer(q, s)[1]["content"], re.I
+    )
+    assert [tag[0] for tag in found] == own
 
 
 @given(st.text().filter(lambda text: "<" not in text and "\uff1c" not in text))

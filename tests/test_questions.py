@@ -1,11 +1,11 @@
 import json
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nbutils.calls import CallError
 from nbutils.models import ReplayModel
 from nbutils.profiles import DATA, DocumentChoice, RetrievalChoice, SplitChoice, load_profile
 from nbutils.questions import (
@@ -195,6 +195,16 @@ def test_whatever_goes_wrong_is_counted():
     }
 
 
+def test_no_question_at_all_is_an_error_that_says_why():
+    writer = Writer(c01=Failure("refused"), c02="Sorry.\nNo.", c03="")
+    why = "1 of 3 calls failed, 2 lines are broken; the first: c01: refused; try another writer"
+    with pytest.raises(QuestionError, match=f"no question came: {why}"):
+        write_questions(chunk(TEXT), writer, choice(), 0)
+    empty = Writer(c01="", c02="", c03="")
+    with pytest.raises(QuestionError, match="the first: the replies are empty"):
+        write_questions(chunk(TEXT), empty, choice(), 0)
+
+
 def test_questions_that_read_alike_are_kept_and_reported():
     writer = Writer(
         c01=lines("Which boatmaster repaired the old Dunlin in the winter?", "Why does it leak?"),
@@ -228,23 +238,28 @@ def test_ids_count_from_the_first_chunk_that_may_be_asked():
 
 
 def test_a_source_of_k_chunks_is_their_texts_best_first(tmp_path):
-    chunks = chunk(TEXT)
+    chunks = chunk(
+        "# Book\nAbout.\n## Boats\nA boat leaks.\n### Dunlin\nThe Dunlin boat leaks.\n"
+        "## Fog\nFog came.\n### May\nThe fog came.\n## Seals\nSeals bark.\n"
+    )
     split = SplitChoice(test=("Fog",))
     with call_path(tmp_path) as path:
         retriever = Retriever(chunks, 2, StoredEmbedding(path, Words()))
         placed = place_questions(drafts(chunks[1:]), chunks, retriever, choice(), split, 0)
+    assert placed.sides == {"Boats": "train", "Fog": "test", "Seals": "train"}
     texts = {piece.chunk_id: piece.text for piece in chunks}
+    sides = {"c00": "none", "c01": "train", "c02": "train", "c03": "test", "c04": "test"}
+    sides["c05"] = "train"
     for q in placed.questions:
         first, second = q.source_chunk_ids
         assert [first, second] == placed.found[q.question_id]
         assert q.source_chunk_id == f"{first}+{second}"
         assert q.source == f"{texts[first]}\n\n{texts[second]}"
-        # Only Fog is test: whatever takes in a chunk of the other side or the preamble is mixed.
-        sides = {"c00": "none", "c01": "train", "c02": "test", "c03": "train"}
+        # Whatever takes in a chunk of the other side or of the preamble is mixed.
         own = sides[q.chunk_id]
         assert q.split == (own if {sides[first], sides[second]} == {own} else "mixed")
         assert (q.question_id in placed.missed) == (q.chunk_id not in (first, second))
-    assert {q.split for q in placed.questions} >= {"mixed"}
+    assert {q.split for q in placed.questions} == {"train", "test", "mixed"}
 
 
 def test_a_question_that_retrieval_misses_is_kept_and_named():
@@ -252,17 +267,17 @@ def test_a_question_that_retrieval_misses_is_kept_and_named():
     lost = Draft("c01", 0, "Seals bark?", "fact", "r")
     found = Draft("c03", 0, "Seals bark where?", "fact", "r")
     split = SplitChoice(test=("Seals",))
-    placed = place_questions([lost, found], chunks, Retriever(chunks), choice(), split, 0)
+    rows = [lost, found, Draft("c02", 0, "Fog came?", "fact", "r")]
+    placed = place_questions(rows, chunks, Retriever(chunks), choice(), split, 0)
     assert placed.missed == ["q000"]
     assert [(q.source_chunk_id, q.split) for q in placed.questions] == [
         ("c03", "mixed"),
         ("c03", "test"),
+        ("c02", "train"),
     ]
 
 
 def test_a_question_that_cannot_be_embedded_is_left_out_and_named(tmp_path):
-    from nbutils.calls import CallError
-
     chunks = chunk(TEXT)
     rows = drafts(chunks[1:])
     service = Words({rows[2].question: CallError("refused", "row", 400)})
@@ -293,6 +308,19 @@ def test_named_test_sections_must_leave_both_sides():
             place_questions(
                 drafts(chunks[1:]), chunks, Retriever(chunks), choice(), SplitChoice(test=test), 0
             )
+
+
+def test_a_side_that_is_left_without_a_question_is_an_error():
+    chunks = chunk(TEXT)
+    lost = Draft("c01", 0, "Seals bark?", "fact", "r")
+    found = Draft("c03", 0, "Seals bark where?", "fact", "r")
+    # Both are answered from c03: with Boats in test, its question is mixed.
+    split = SplitChoice(test=("Boats",))
+    with pytest.raises(SplitError, match="no question is left in test: .*; lower top_k"):
+        place_questions([lost, found], chunks, Retriever(chunks), choice(), split, 0)
+    split = SplitChoice(test=("Seals",))
+    with pytest.raises(SplitError, match="no question is left in train"):
+        place_questions([lost, found], chunks, Retriever(chunks), choice(), split, 0)
 
 
 def test_a_document_of_one_section_cannot_be_split():
@@ -330,4 +358,3 @@ def test_a_vector_profile_places_by_its_own_index(data, tmp_path):
     for q in placed.questions:  # no chunk stands on both sides
         for name in q.source_chunk_ids if q.split != "mixed" else ():
             assert sides.setdefault(name, q.split) == q.split
-    assert replace(placed.questions[0], split="train") is not None

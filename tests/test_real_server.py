@@ -1,4 +1,4 @@
-"""llama.cpp's server with the shipped base model: nothing of it is imitated, and it has no manners."""
+"""The series against llama.cpp's server with the shipped base model: a real model, no imitation."""
 
 import os
 import re
@@ -38,15 +38,10 @@ The fog came in Year Three and stayed for eleven days. Nobody could see the pier
 ## The Boats
 
 Old Patience is a workboat of oak. She carries six people and all the fuel of the winter.
-
-## The Radio
-
-The radio room is open from six to nine. The operator writes every call into the blue book.
 """
 ASKED = {
     "When did the fog come?": "In Year Three.",
     "How many people does Old Patience carry?": "Six.",
-    "Where does the operator write every call?": "Into the blue book.",
 }
 PROFILE = """
 name = "tiny"
@@ -64,14 +59,14 @@ service = "openai"
 model = "{model}"
 base_url = "{address}"
 key = "none"
-sampling = {{ temperature = 0, max_tokens = 12 }}
+sampling = {{ temperature = 0, max_tokens = 8 }}
 
 [answerers.wild]
 service = "openai"
 model = "{model}"
 base_url = "{address}"
 key = "none"
-sampling = {{ temperature = 1.5, seed = 3, max_tokens = 12 }}
+sampling = {{ temperature = 1.5, seed = 3, max_tokens = 8 }}
 
 [teacher]
 service = "openai"
@@ -142,7 +137,7 @@ def questions():
         piece = chunks[n - len(ASKED)]
         yield Question(
             question_id=f"q{n:03d}",
-            split="test" if n == 2 else "train",
+            split=("train", "test")[n],
             section=piece.section,
             kind="fact",
             question=asked,
@@ -195,33 +190,33 @@ def test_notebooks_02_and_03_with_a_real_model_as_answerer_and_as_judge(checkout
     summary = run_series(checkout)
     run = checkout / "runs" / "tiny"
     answers = read_jsonl(run / "answers.jsonl", Answer)
-    assert len(answers) == 6 and all(row.text for row in answers)
+    assert len(answers) == 4 and all(row.text for row in answers)
     pairs = read_jsonl(run / "pairs.jsonl", Pair)
     judgements = read_jsonl(run / "judgements.jsonl", Judgement)
-    assert len(pairs) == 3 and len(judgements) == 6
+    assert len(pairs) == 2 and len(judgements) == 4
     for row in judgements:
         assert row.source == "log-probabilities" and row.judge == MODEL
         assert row.probabilities and all(0 < share < 1 for share in row.probabilities)
         # it likes the first place: a where a is shown first, b where b is
         assert row.verdict == {"original": "a", "flipped": "b"}[row.order]
     resolutions = read_jsonl(run / "resolutions.jsonl", Resolution)
-    assert [row.verdict for row in resolutions] == ["conflict"] * 3
-    # 3 questions by 2 answerers, and 3 pairs in 2 orders: 12 calls, and the server saw no more
-    assert "answerer: 6 replies, 0 failed, 6 sent" in summary
-    assert "teacher: 6 replies, 0 failed, 6 sent" in summary
+    assert [row.verdict for row in resolutions] == ["conflict"] * 2
+    # 2 questions by 2 answerers, and 2 pairs in 2 orders: 8 calls, and the server saw no more
+    assert "answerer: 4 replies, 0 failed, 4 sent" in summary
+    assert "teacher: 4 replies, 0 failed, 4 sent" in summary
     with closing(Store(run / STORE)) as store:
         told = sum(row["tokens in"] for row in store.roles())
     seen = prompt_tokens_seen(local_server)
     assert seen - before == told > 0
-    assert "soft targets: 6 judgements from log-probabilities, 0 from votes" in printed(
+    assert "soft targets: 4 judgements from log-probabilities, 0 from votes" in printed(
         run / "03_teacher_judgements.ipynb"
     )
 
     for copy in run.glob("0?_*.ipynb"):
         copy.unlink()  # so that both notebooks run again
     again = run_series(checkout)
-    assert "skipped" not in again and "teacher: 6 replies, 0 failed, 6 sent" in again
+    assert "skipped" not in again and "teacher: 4 replies, 0 failed, 4 sent" in again
     assert prompt_tokens_seen(local_server) == seen
     third = printed(run / "03_teacher_judgements.ipynb")
-    assert "0 replies paid for, 6 from the store" in third
+    assert "4 in the store, none to ask" in third
     assert read_jsonl(run / "judgements.jsonl", Judgement) == judgements

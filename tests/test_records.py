@@ -9,6 +9,7 @@ from nbutils.records import (
     Grade,
     Judgement,
     Pair,
+    Question,
     RecordError,
     Resolution,
     load_dataset,
@@ -94,6 +95,14 @@ def test_a_small_data_set_loads(tmp_path: Path) -> None:
         (
             lambda d: d["pairs"][0].update(question_id="q2"),
             "pairs.jsonl line 1: field 'question_id': value 'q2' is not in questions.jsonl",
+        ),
+        (
+            lambda d: d["questions"][0].update(kind=None),
+            "questions.jsonl line 1: field 'kind': value None is missing, and a data set must",
+        ),
+        (
+            lambda d: d["questions"][0].update(reference=None),
+            "questions.jsonl line 1: field 'reference': value None is missing, and a data set",
         ),
         (
             lambda d: d["judgements"][1].update(order="reversed"),
@@ -201,6 +210,19 @@ def test_a_judgement_says_what_its_soft_target_is_made_from(tmp_path: Path) -> N
             Judgement(*told, **wrong)
     with pytest.raises(RecordError, match="field 'source': value 'votes' does not go with"):
         Judgement(*told[:5], None, "no marker", source="votes", fallback="none came")
+
+
+def test_a_question_of_a_user_s_own_has_neither_kind_nor_reference(tmp_path: Path) -> None:
+    own = Question("q1", "train", "Fog", None, "When?", None, "s000", "s000", "The fog came.")
+    write_jsonl(tmp_path / "questions.jsonl", [own])
+    assert '"kind": null' in (tmp_path / "questions.jsonl").read_text()
+    assert read_jsonl(tmp_path / "questions.jsonl", Question) == [own]
+
+
+@pytest.mark.parametrize("name", ["c01", "c01+c04", "c01+c04+c02"])
+def test_a_source_names_the_chunks_that_it_is_made_of(name: str) -> None:
+    q = Question("q1", "train", "Fog", "fact", "When?", "r", "c01", name, "text")
+    assert list(q.source_chunk_ids) == name.split("+")
 
 
 @pytest.mark.parametrize("score", [-0.01, 1.01, float("nan")])

@@ -13,8 +13,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from nbutils import run
 from nbutils.agreement import Judge, scorecard
-from nbutils.runs import RunFolder
+from nbutils.profiles import PROFILE_FILES
 from nbutils.records import Judgement, Pair, Resolution
+from nbutils.runs import RunFolder
+from nbutils.store import STORE, Call, Store
 
 PARAMETERS = 'profile = "recorded"\nrun_id = ""\nseed = 0'
 
@@ -209,3 +211,55 @@ def test_no_process_outlives_a_runner_that_is_killed(root):
     while time.time() - beat.stat().st_mtime < 1:  # one that lives touches it every 0.1 s
         assert time.monotonic() < give_up
         time.sleep(0.1)
+
+
+def test_a_missing_key_is_told_before_anything_is_made(root, capsys, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert run.main(["--profile", "hosted"]) == 2
+    assert "[question_writer] wants a key in OPENAI_API_KEY" in capsys.readouterr().err
+    assert not (root / "runs").exists()
+
+
+def test_a_profile_of_ones_own_goes_to_the_notebooks_by_its_full_path(root, capsys, monkeypatch):
+    mine = root / "mine.toml"
+    shipped = (PROFILE_FILES / "recorded.toml").read_text()
+    mine.write_text(shipped.replace('name = "recorded"', 'name = "mine"').replace("data/", ""))
+    (root / "kestrel").mkdir()
+    (root / "kestrel/document.md").write_text("# A document")
+    write_notebook(root, "02_c", "print(profile)")
+    monkeypatch.chdir(root)
+    assert run.main(["--profile", "mine.toml", "--from", "02"]) == 0
+    executed = nbformat.read(root / "runs/mine/02_c.ipynb", as_version=4)
+    assert executed.cells[-1].outputs[0].text == f"{mine}\n"
+
+    mine.write_text(mine.read_text() + "\n[budget]\ncalls = 5\n")  # decides no result
+    assert run.main(["--profile", "mine.toml", "--from", "02"]) == 0
+    assert "02_c skipped" in capsys.readouterr().out
+    (root / "kestrel/document.md").write_text("# Another")
+    assert run.main(["--profile", "mine.toml", "--from", "02"]) == 0
+    assert "02_c runs: document has changed" in capsys.readouterr().out
+
+
+def test_a_notebook_whose_calls_failed_runs_again_until_they_are_answered(root, capsys):
+    fails = """from nbutils.store import Call, Store
+store = Store(folder / "calls.sqlite")
+if not (folder / "mended").exists():
+    store.keep_error("key", "m", Call("teacher", "p1/original"), "500")"""
+    write_notebook(root, "02_c", fails)
+    assert run.main(["--run-id", "r", "--from", "02"]) == 0
+    assert "1 calls failed and are asked again by the next run" in capsys.readouterr().out
+    (root / "runs/r/mended").touch()
+    for said in ("02_c runs: no finished run yet", "02_c skipped"):
+        assert run.main(["--run-id", "r", "--from", "02"]) == 0
+        assert said in capsys.readouterr().out
+
+
+def test_the_run_ends_with_what_was_paid(root, capsys):
+    folder = root / "runs/r"
+    folder.mkdir(parents=True)
+    store = Store(folder / STORE)
+    store.settle(store.reserve("teacher", 3, 9.0), 0.25)
+    store.keep_error("key", "m", Call("teacher", "p1/original"), "400")
+    store.close()
+    assert run.main(["--run-id", "r", "--from", "02"]) == 0
+    assert "teacher: 0 replies, 1 failed, 3 sent, 0.25 cost" in capsys.readouterr().out

@@ -11,6 +11,7 @@ import pytest
 
 from nbutils.recorded import recorded_calls
 from nbutils.records import load_dataset
+from nbutils.store import UNRECORDED
 from tests.server import CHAT, Fault, Server
 from tests.server.recorded import KESTREL, write_replies
 
@@ -232,14 +233,15 @@ def test_latency_and_how_many_are_in_flight(server):
 
 
 def test_a_fault_and_a_setting_that_do_not_exist_are_refused(server):
-    with pytest.raises(ValueError, match="fault 'flood' is none of 400, 403"):
+    with pytest.raises(ValueError, match="fault 'flood' is none of 400, 402"):
         Fault("flood")
     with pytest.raises(OSError, match="400"):
         server.set(speed=1)
 
 
 def test_the_recorded_replies_over_http(server, tmp_path):
-    calls = [(c, reply) for c, reply in recorded_calls(load_dataset(KESTREL)) if c.messages]
+    every = recorded_calls(load_dataset(KESTREL))
+    calls = [(call, reply) for call, reply in every if call.prompt != UNRECORDED]
     keys = write_replies(tmp_path / "replies.jsonl")
     assert len({json.dumps(call.messages) for call, _ in calls}) == keys < len(calls)
     server.script(f"file:{tmp_path / 'replies.jsonl'}")

@@ -13,8 +13,8 @@ from nbutils.profiles import ROOT
 from nbutils.store import (
     APPLICATION_ID,
     Call,
-    Reply,
     ReplayMiss,
+    Reply,
     Spent,
     Store,
     StoreError,

@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 from nbutils.backbone import Base, Group
+from nbutils.causal_lm import SHIPPED
 from nbutils.resolution import soft_target
 from nbutils.student import Settings, Student
 from nbutils.targets import Example, Target
@@ -62,7 +63,7 @@ def save_base(folder, config, seed=0):
     return folder
 
 
-def in_float32(folder=None):
+def in_float32(folder=SHIPPED):
     """The base of a folder, or the shipped one, as on a processor without bfloat16."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)

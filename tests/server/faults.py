@@ -59,7 +59,7 @@ CHOICES: dict[str, dict[str, object]] = {
 }
 # kind: a whole body, with status 200
 BODIES = {
-    "html": ("text/html", "<html><body><h1>Welcome to the proxy</h1></body></html>"),
+    "html": ("text/html", "<html><h1>Proxy</h1><pre>Authorization: Bearer {key}</pre></html>"),
     "no_json": ("application/json", '{"id": "chatcmpl-1", "choices": ['),
     "wrong_schema": ("application/json", '{"ok": true}'),
     "no_choices": ("application/json", '{"id": "c", "object": "chat.completion", "choices": []}'),
@@ -150,7 +150,7 @@ async def inflict(
         return await _truncated(request, done)
     if fault.kind in BODIES:
         content_type, text = BODIES[fault.kind]
-        return web.Response(text=text, content_type=content_type)
+        return web.Response(text=text.replace("{key}", key), content_type=content_type)
     if fault.kind in CHOICES and isinstance(done, web.Response) and done.status == 200:
         body = json.loads(done.text or "")
         body["choices"][0] |= CHOICES[fault.kind]

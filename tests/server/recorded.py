@@ -7,6 +7,7 @@ from typing import Any
 
 from nbutils.recorded import recorded_calls
 from nbutils.records import load_dataset
+from nbutils.store import UNRECORDED
 
 KESTREL = Path(__file__).parent.parent.parent / "data" / "kestrel"
 
@@ -21,12 +22,12 @@ def messages_key(messages: Any) -> str:
 def recorded_replies(folder: str | Path = KESTREL) -> dict[str, str]:
     """The replies of teacher, grader and question writer, by the key of the messages.
 
-    Two answers that are the same word for word make both orders one request; the first recorded
-    reply stands for both.
+    Answers are left out, as their prompts were not kept. Two answers that are the same word for
+    word make both orders one request; the first recorded reply stands for both.
     """
     replies: dict[str, str] = {}
     for call, reply in recorded_calls(load_dataset(folder)):
-        if call.messages:
+        if call.prompt != UNRECORDED:
             replies.setdefault(messages_key(call.messages), reply)
     return replies
 
