@@ -4,7 +4,8 @@
 against tests/server.py on this machine, which takes 200 ms a reply: by the call path of nbutils, by
 llama_index's PairwiseComparisonEvaluator under its BatchEvalRunner, by a plain AsyncOpenAI behind a
 semaphore, and one call at a time; 32 calls at a time but for the last. Every client is warm. It
-prints a Markdown table and writes benchmarks/call_path.csv. About eight minutes, mostly waiting.
+prints a Markdown table and writes benchmarks/call_path.csv. Five minutes, mostly waiting, on a
+machine that has nothing else to do: on a busy one the wall time says little.
 """
 
 import argparse
@@ -84,13 +85,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     most = 2 * (len(rows) - WARM_UP)
     if any(count % 2 or not 0 < count <= most for count in counts):
         parser.error(f"--calls takes even numbers from 2 to {most}")
+    facts = machine(latency)
     measured = []
     with Server() as server:
         for case in CASES:
             for row in measure_case(case, counts, latency, server, rows):
                 print(line(row), file=sys.stderr, flush=True)
                 measured.append(row)
-    facts = machine(latency)
     print("; ".join(f"{name} {value}" for name, value in facts.items()))
     print(table(measured))
     print(targets(measured))
@@ -197,6 +198,7 @@ def machine(latency: float) -> dict[str, str]:
         "latency": f"{latency:g} s",
         "workers": str(WORKERS),
         "cores": str(os.cpu_count()),
+        "load before": f"{os.getloadavg()[0]:.1f}",  # what else the machine was doing
         "processor": f"{platform.machine()} {_processor()}".strip(),
         "python": platform.python_version(),
         "openai": version("openai"),

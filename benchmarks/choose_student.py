@@ -13,10 +13,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from nbutils.backbone import Base
-from nbutils.calls import recorded_store
 from nbutils.files import aside
 from nbutils.judging import grade_answers, judge_pairs
-from nbutils.models import ReplayModel
+from nbutils.models import replay
 from nbutils.profiles import DATA
 from nbutils.records import load_dataset
 from nbutils.resolution import resolve_all
@@ -74,12 +73,9 @@ def load_training_rows() -> list[Example]:
     questions = [question for question in data.questions if question.question_id in asked]
     graded_ids = {(row.question_id, row.answerer) for row in data.grades}
     graded = [row for row in answers if (row.question_id, row.answerer) in graded_ids]
-    with tempfile.TemporaryDirectory() as folder:
-        store = recorded_store(Path(folder, "calls.sqlite"), data)
-        teacher, grader = ReplayModel(store, "teacher"), ReplayModel(store, "grader")
-        judgements = judge_pairs(pairs, questions, answers, teacher, progress=False)
-        grades = grade_answers(graded, questions, grader, progress=False)
-        store.close()
+    teacher = replay(data)
+    judgements = judge_pairs(pairs, questions, answers, teacher)
+    grades = grade_answers(graded, questions, teacher)
     return examples(questions, answers, pairs, resolve_all(judgements), grades)
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import openai
 
-from nbutils.calls import CallError
 from nbutils.endpoints import asked, async_client
 from nbutils.profiles import Role, base_url
+from nbutils.service import CallError
 from nbutils.spend import Price
 from nbutils.store import Call, Reply
 from nbutils.vectors import EmbeddingError, Vector, pack, unpack
@@ -38,25 +38,7 @@ class EmbeddingEndpoint:
         self._client: openai.AsyncOpenAI | None = None  # made in the loop that uses it
 
     async def send(self, calls: Sequence[Call]) -> list[Reply | CallError]:
-        """One request; where it is refused for a text, halves of it, until that text stands alone.
-
-        A text that is too long would otherwise fail all that were sent with it.
-        """
-        try:
-            return list(await self._ask(calls))
-        except CallError as error:
-            if error.kind != "row" or error.status in (403, 404):
-                raise
-            if len(calls) == 1:
-                return [error]
-            half = len(calls) // 2
-            return [*await self.send(calls[:half]), *await self.send(calls[half:])]
-
-    async def close(self) -> None:
-        if self._client is not None:
-            await self._client.close()
-
-    async def _ask(self, calls: Sequence[Call]) -> list[Reply]:
+        """One request."""
         if self._client is None:
             self._client = async_client(self._role, self._key, self._timeout)
         create = self._client.embeddings.with_raw_response.create
@@ -71,7 +53,11 @@ class EmbeddingEndpoint:
             self._timeout,
             self._key,
         )
-        return read_vectors(body, texts)
+        return list(read_vectors(body, texts))
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
 
 
 class LocalEmbedding:

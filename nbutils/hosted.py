@@ -14,11 +14,11 @@ from typing import Any
 import pandas as pd
 from openai.types.fine_tuning import FineTuningJob
 
-from nbutils.calls import CallError
 from nbutils.events import Event, as_lines, check_events
 from nbutils.files import aside
 from nbutils.jobfile import STATE, HostedError, JobFile, State
 from nbutils.profiles import Budget, HostedRole
+from nbutils.service import CallError
 from nbutils.spend import Price
 from nbutils.store import Store
 from nbutils.tuning import TuningService

@@ -14,9 +14,9 @@ import openai
 from huggingface_hub import AsyncInferenceClient
 from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError, OfflineModeIsEnabled
 
-from nbutils.calls import CallError
 from nbutils.endpoints import UNSENT, odd, read_completion, redact, refusal
 from nbutils.profiles import Role
+from nbutils.service import CallError
 from nbutils.spend import Price
 from nbutils.store import Call, Reply
 

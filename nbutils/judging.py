@@ -66,7 +66,7 @@ def judge_pairs(
         )
         data_id = f"{pair.pair_id}/{order}"
         calls.append(Call(role, data_id, PAIRWISE.fingerprint, messages))
-    replies = model.ask(calls, f"judgements of {model.name}", _has_verdict)
+    replies = model.ask(calls, "judgements", _has_verdict)
     return [
         _judgement(pair, order, model.name, reply)
         for (pair, order), reply in zip(shown, replies, strict=True)

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from nbutils.calls import CallError
 from nbutils.causal_lm import (
     SHIPPED,
     ModelFilesError,
@@ -29,6 +28,7 @@ from nbutils.causal_lm import (
 from nbutils.chat_format import ChatFormat
 from nbutils.generation import Chooser, generate
 from nbutils.profiles import Role
+from nbutils.service import CallError
 from nbutils.spend import Price
 from nbutils.store import Call, Reply, Token
 from nbutils.weights import WeightsError

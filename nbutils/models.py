@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import pandas as pd
 
-from nbutils.calls import CallPath, Service
+from nbutils.calls import CallPath
 from nbutils.profiles import DATA, HostedRole, Profile, Role, base_url, read_key
 from nbutils.recorded import recorded_calls
 from nbutils.records import Dataset, load_dataset
 from nbutils.runs import RunFolder
+from nbutils.service import Service
 from nbutils.spend import Purse
 from nbutils.store import PAID, RECORDED, STORE, Call, Failure, Reply, Store
 

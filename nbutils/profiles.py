@@ -214,6 +214,12 @@ class Profile(Part):
     def _two(cls, answerers: dict[str, Role]) -> dict[str, Role]:
         if len(answerers) < 2:
             raise ValueError("names fewer than two answerers, and a pair needs two")
+        told: dict[str, str] = {}
+        for name, role in answerers.items():
+            twin = told.setdefault(role.model_dump_json(), name)
+            if role.live and twin != name:
+                why = f"names one model twice, asked in the same way: {twin} and {name}"
+                raise ValueError(f"{why}; take one out or change its sampling")
         return answerers
 
     @model_validator(mode="after")

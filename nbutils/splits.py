@@ -126,11 +126,11 @@ class Pairing:
     dropped: list[str]  # ids of recorded pairs of which an answer is missing
 
     def summary(self) -> str:
-        """`1,131 pairs; 2 questions without one: q004, q017`"""
+        """`334 pairs; 1 question(s) without one, for want of two answers: q003`"""
         text = f"{len(self.pairs):,} pairs"
         for names, what in (
-            (self.unpaired, "questions without one, for want of two answers"),
-            (self.dropped, "recorded pairs left out, for want of an answer"),
+            (self.unpaired, "question(s) without one, for want of two answers"),
+            (self.dropped, "recorded pair(s) left out, for want of an answer"),
         ):
             if names:
                 more = ", ..." if len(names) > NAMED else ""

@@ -13,9 +13,9 @@ import openai
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_before_delay
 from tenacity import wait_random_exponential as exponential
 
-from nbutils.calls import CallError
 from nbutils.endpoints import client_arguments, http_arguments, own_headers_only, redact, refusal
 from nbutils.profiles import HostedRole, base_url
+from nbutils.service import CallError
 
 TIMEOUT = 120.0  # seconds of one request
 PATIENCE = 180.0  # seconds in which a file or a look is tried again

@@ -12,7 +12,8 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import PrivateAttr
 from numpy.typing import NDArray
 
-from nbutils.calls import CallPath, Service
+from nbutils.calls import CallPath
+from nbutils.service import Service
 from nbutils.store import Call, Failure, Reply
 
 Vector = NDArray[np.float32]
@@ -81,7 +82,7 @@ class StoredEmbedding(BaseEmbedding):
         self._vectors[message["content"]] = vector
 
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        self.need({text[:40]: text for text in texts}, "texts")
+        self.need({f"text {n}": text for n, text in enumerate(texts)}, "texts")
         return [self._vectors[text].tolist() for text in texts]
 
     def _get_text_embedding(self, text: str) -> list[float]:

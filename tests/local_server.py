@@ -45,9 +45,10 @@ def main() -> None:
     """Loads the model, serves it, says where, and ends with its standard input."""
     import xllamacpp  # a hundred megabytes, for this process alone
 
+    weights = base_model() / GGUF_NAME  # fetched where it is missing, which may take its time
     faulthandler.dump_traceback_later(READY_WITHIN, exit=True)
     params = xllamacpp.CommonParams()
-    params.model.path = str(base_model() / GGUF_NAME)
+    params.model.path = str(weights)
     params.port = 0  # a free one
     params.n_parallel = SLOTS
     params.n_ctx = SLOTS * CONTEXT

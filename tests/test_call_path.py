@@ -12,10 +12,11 @@ from contextlib import closing
 
 import pytest
 
-from nbutils.calls import CallPath, StageStopped
+from nbutils.calls import CallPath
 from nbutils.endpoints import OpenAIChat
 from nbutils.profiles import Budget, Limits, Role, read_key
 from nbutils.spend import Purse
+from nbutils.stage import StageStopped
 from nbutils.store import Call, Failure, Store
 from tests.server import CHAT, ROOT, Fault
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbutils.calls import CallError
 from nbutils.embeddings import EmbeddingEndpoint, LocalEmbedding, read_vectors
 from nbutils.profiles import Role
+from nbutils.service import CallError
 from nbutils.store import Call, Failure
 from nbutils.vectors import EmbeddingError, StoredEmbedding, unpack
 from tests import tiny as make

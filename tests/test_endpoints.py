@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbutils.calls import CallError
 from nbutils.endpoints import OpenAIChat, asked, read_completion, redact, refusal
 from nbutils.profiles import Role
+from nbutils.service import CallError
 from nbutils.store import Call, Reply, Store
 from tests.server import CHAT, Fault
 
@@ -365,7 +365,7 @@ def test_no_answer_brings_the_key_into_an_error(answer):
     with speaking(answer) as url:
         error = send(chat(url))
     assert isinstance(error, CallError)
-    assert "canary" not in str(error) and KEY[-8:] not in str(error)
+    assert "sk-" not in str(error) and KEY[-8:] not in str(error)
 
 
 @pytest.mark.parametrize(

@@ -25,13 +25,16 @@ from nbutils.records import Judgement, load_dataset
 from nbutils.resolution import resolve_all
 from nbutils.store import Call
 from nbutils.training import CHECKPOINT
+from nbutils.untuned import generate
 from nbutils.verdicts import in_pair_labels, read_verdict
+from nbutils.weights import SHA256
 from tests.chatty import loaded, said, save_chat_base, toy_lessons
 from tests.test_causal_lm import Trap
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 LESSONS = toy_lessons(24)
+BF16 = torch.ops.mkldnn._is_mkldnn_bf16_supported  # as this processor answers
 SAVED = sorted([ADAPTER_CARD, ADAPTER_CONFIG, ADAPTER_WEIGHTS])
 
 
@@ -45,7 +48,7 @@ def float32():
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
-    return save_chat_base(tmp_path_factory.mktemp("models") / "toy")
+    return save_chat_base(tmp_path_factory.mktemp("models") / "toy", initializer_range=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +101,7 @@ def test_the_loss_falls(trained, role):
 
 def test_it_judges_as_a_chat_model_with_reasons_verdict_and_shares(able, toy):
     others = toy_lessons(12, seed=5)
-    before, after = replies(student(toy), others), replies(student(toy, able, 5), others)
+    before, after = replies(student(toy), others), replies(student(toy, able, 20), others)
     assert not any(read_verdict(reply.text).letter for reply in before)
     right = 0
     for lesson, reply in zip(others, after, strict=True):
@@ -106,7 +109,8 @@ def test_it_judges_as_a_chat_model_with_reasons_verdict_and_shares(able, toy):
         assert read.letter in ("A", "B") and reply.text.endswith(f"[[ {read.letter} ]]")
         shares, why = verdict_probabilities(reply, read, "original")
         assert why is None and sum(shares) == pytest.approx(1)
-        assert max(shares) == shares["AB".index(read.letter)]
+        # As sure as the teacher: 0.9 on the better one, 0.06 and 0.04.
+        assert shares["AB".index(read.letter)] == pytest.approx(0.9, abs=0.2)
         right += read.letter == lesson.messages[-1]["content"][0]
     assert right >= 10  # of 12; chance is 6
 
@@ -329,40 +333,39 @@ def test_adapters_are_on_every_layer_and_not_on_the_head(toy, role):
 # The shipped base, on the data set that comes with the package.
 
 
-def few_lessons(count):
-    """Train lessons of data/kestrel, with the rules and the source cut short to save time."""
+def short_lessons(count):
+    """The shortest train lessons of data/kestrel, with rules and source left out to save time."""
     data = load_dataset(DATA)
-    pairs = [pair for pair in data.pairs if pair.split == "train"][:count]
+    pairs = [pair for pair in data.pairs if pair.split == "train"]
     judgements = []
     for row in data.judgements:
         if row.pair_id in {pair.pair_id for pair in pairs}:
             read = read_verdict(row.reply)
-            judgements.append(
-                Judgement(
-                    row.pair_id, row.order, "t", PAIRWISE.fingerprint, row.reply,
-                    in_pair_labels(read.letter, row.order), source="votes",
-                )
-            )  # fmt: skip
-    found = lessons(pairs, data.questions, data.answers, judgements, resolve_all(judgements))
-    cut = []
-    for lesson in found:
-        system, user, assistant = lesson.messages
-        head, tail = user["content"].split("<source>")[0], user["content"].split("</source>")[1]
-        short = [said("system", system["content"][-160:]), said("user", head + tail), assistant]
-        cut.append(replace(lesson, messages=short))
-    return cut
+            label = in_pair_labels(read.letter, row.order)
+            prompt = PAIRWISE.fingerprint
+            judgements.append(Judgement(row.pair_id, row.order, "t", prompt, row.reply, label))
+    found = []
+    for lesson in lessons(pairs, data.questions, data.answers, judgements, resolve_all(judgements)):
+        user, assistant = (message["content"] for message in lesson.messages[1:])
+        question, answers = user.split("<source>")[0], user.split("</source>")[1]
+        told = [said("system", "Judge."), said("user", question + answers)]
+        found.append(replace(lesson, messages=[*told, said("assistant", assistant)]))
+    return sorted(found, key=lambda lesson: len(str(lesson.messages)))[:count]
 
 
-def test_the_shipped_base_learns_from_a_few_dozen_events(tmp_path):
-    taught = few_lessons(24)
+def test_the_shipped_base_learns_from_a_few_dozen_events(smollm, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", BF16)  # whichever it is
+    taught = short_lessons(24)
     role = GenerativeRole(
-        model="smollm2-135m-instruct", epochs=1, rank=8, rate=2e-3, batch=4, max_tokens=384
+        model="smollm2-135m-instruct", epochs=1, rank=8, rate=5e-3, batch=2, max_tokens=192
     )
     card = train_generative(role, taught, 0, tmp_path)
-    steps = card["history"]
-    assert len(steps) == len(taught) // 4 == card["events_with_kl"] // 4
-    assert steps[-1]["loss"] < 0.8 * steps[0]["loss"]
-    before = student("smollm2-135m-instruct")
-    after = student("smollm2-135m-instruct", tmp_path)
-    assert after.endpoint == f"{before.endpoint}+{card['weights_sha256'][:12]}"
-    assert replies(after, taught[:1])[0].text != replies(before, taught[:1])[0].text
+    assert (len(card["history"]), card["events_with_kl"]) == (12, 24)
+    first, last = (
+        sum(row["loss"] for row in part) for part in (card["history"][:3], card["history"][-3:])
+    )
+    assert last < 0.8 * first
+    after = student(card["base"], tmp_path)
+    assert after.endpoint == f"local:{SHA256[:12]}+{card['weights_sha256'][:12]}"
+    (before,) = generate(smollm, [taught[0].messages[:2]])
+    assert not replies(after, taught[:1])[0].text.startswith(before[0][:20])

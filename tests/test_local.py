@@ -7,13 +7,15 @@ import torch
 from transformers import GenerationConfig
 
 from nbutils import local
-from nbutils.calls import CallError, CallPath, StageStopped
+from nbutils.calls import CallPath
 from nbutils.causal_lm import weights_sha256
 from nbutils.chat_format import ChatFormat
 from nbutils.generation import Chooser, Interrupted, generate
 from nbutils.local import TAIL, LocalChat, LocalError
 from nbutils.profiles import Budget, Limits, Role
+from nbutils.service import CallError
 from nbutils.spend import Price, Purse
+from nbutils.stage import StageStopped
 from nbutils.store import Call, Failure, Reply, Store
 from tests.chatty import loaded, said, save_chat_base
 from tests.tiny import TOYS, WORDS

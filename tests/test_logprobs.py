@@ -179,9 +179,26 @@ def test_a_figure_that_says_too_unlikely_to_tell_is_no_figure() -> None:
     assert shares(at_letter(Token("C", -9999.0, likely), "C")) == (0.9 / 0.996, 0.096 / 0.996, 0)
     alone = (("x", math.log(0.99)), ("y", math.log(0.01)))
     assert read(at_letter(Token("A", -9999.0, alone))) == (None, TOO_FEW)
+    # C was not listed, so it could be as likely as all that is left: .05 of .85
+    left = (("A", math.log(0.6)), ("B", math.log(0.2)), ("x", math.log(0.15)))
+    assert read(at_letter(Token("C", -9999.0, left), "C")) == (None, TOO_FEW)
+    # B and C could have the .1 that is left
+    masked = (("A", math.log(0.7)), ("x", math.log(0.2)), ("y", -9999.0))
+    assert read(at_letter(Token("A", math.log(0.7), masked))) == (None, TOO_FEW)
     # a server that masks what may not be drawn: nothing is left for the others
     masked = (("A", 0.0), ("B", -math.inf), ("C", -9999.0))
     assert shares(at_letter(Token("A", 0.0, masked))) == (1, 0, 0)
+
+
+def test_what_was_drawn_at_random_says_nothing_of_what_is_not_listed() -> None:
+    # C was drawn at .001; B was not, and could have the .049 that is left
+    assert read(at_letter(drawn("C", {"A": 0.7, "x": 0.15, "y": 0.1}), "C")) == (None, TOO_FEW)
+
+
+def test_three_shares_that_come_to_nothing_are_not_told() -> None:
+    never = tuple((letter, -800.0) for letter in "ABC")  # e^-800 is 0 in a float
+    token = Token("A", -800.0, (*never, ("x", 0.0)))
+    assert read(at_letter(token)) == (None, TOO_FEW)
 
 
 @pytest.mark.parametrize("figure", [0.5, math.nan, math.inf])

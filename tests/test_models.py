@@ -3,13 +3,13 @@ import json
 import pytest
 
 from nbutils import endpoints
-from nbutils.calls import StageStopped
 from nbutils.models import LiveModel, Models, ReplayModel, paid, replay
 from nbutils.profiles import DATA, KeyMissing, ProfileError, load_profile
 from nbutils.prompts import GRADE, PAIRWISE, render_grade, render_pairwise
 from nbutils.recorded import recorded_answer
 from nbutils.records import load_dataset
 from nbutils.runs import RunFolder
+from nbutils.stage import StageStopped
 from nbutils.store import Call, Failure, ReplayMiss, Reply, Store, StoreError
 from tests.server import CHAT, Fault
 
@@ -38,11 +38,11 @@ price_in = 1.0
 price_out = 2.0
 sampling.max_tokens = 50
 
-[answerers.recorded]
-service = "recorded"
-model = "recorded"
+[answerers.one]
+service = "extractive"
+model = "extractive"
 
-[answerers.copied]
+[answerers.two]
 service = "extractive"
 model = "extractive"
 """
@@ -134,6 +134,18 @@ def test_a_failed_call_is_a_failure_in_its_place(mine, run, server):
         replies = models.teacher.ask([call("One?"), call("Two?"), call("Three?")], "judgements")
     assert [type(reply) for reply in replies] == [Reply, Failure, Reply]
     assert "400" in replies[1].why
+
+
+@pytest.mark.parametrize("fault", ["404", "context_length"])
+def test_rows_that_fail_for_good_stop_no_later_run(mine, run, server, fault):
+    server.faults(Fault(fault, marker="too long"))
+    asked = [call("One?"), *(call(f"{n} too long") for n in range(25))]
+    for _ in range(2):  # the second time, none but those that failed are asked
+        with Models(mine(), run) as models:
+            models.teacher.ask(asked[:1], "judgements")
+            reply, *failed = models.teacher.ask(asked, "judgements")
+        assert reply.text == "One?" and all(isinstance(each, Failure) for each in failed)
+    assert server.calls[CHAT] == 1 + 25 + 25
 
 
 @pytest.mark.parametrize(("teacher_key", "clients"), [("none", 1), ("TEACHER_KEY", 2)])
@@ -242,7 +254,7 @@ def test_a_replay_of_the_data_writes_no_file(data, tmp_path, monkeypatch):
 
 
 def test_recorded_and_live_roles_mix(mine, run, data, server):
-    profile = mine()
+    profile = mine(more='[answerers.recorded]\nservice = "recorded"\nmodel = "recorded"\n')
     with Models(profile, run) as models:
         model = models.chat("answerers.recorded", profile.answerers["recorded"])
         asked = recorded_answer("q000/gemma-3-270m", data.questions[0])

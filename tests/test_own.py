@@ -66,7 +66,7 @@ def test_rows_become_questions_answers_and_all_pairs(tmp_path, run):
         "3 questions on 2 sources, 2 sections",
         "train 2, test 1",  # of three, the section of one is nearer to 30 %
         "answers: x 2, y 2, z 2",
-        "4 pairs; 1 questions without one, for want of two answers: q002",
+        "4 pairs; 1 question(s) without one, for want of two answers: q002",
     ]
     sides = {q.question_id: q.split for q in questions}
     assert sides["q000"] == sides["q002"] != sides["mine-1"]

@@ -169,6 +169,12 @@ base_url = "http://127.0.0.1:8080/v1/"
 key = "none"
 sampling = { max_completion_tokens = 400 }
 """
+ONE = """\
+[answerers.one]
+service = "huggingface"
+model = "some/one"
+sampling = { max_tokens = 300 }
+"""
 EXTRACTIVE = '[answerers.two]\nservice = "extractive"\nmodel = "extractive"\n'
 
 
@@ -195,6 +201,11 @@ EXTRACTIVE = '[answerers.two]\nservice = "extractive"\nmodel = "extractive"\n'
         ("", '[retrieval]\nindex = "faiss"', "'retrieval.index': value 'faiss' should be"),
         ("", '[retrieval]\nindex = "vector"', "x.toml: retrieval.index is vector, but there is no"),
         (EXTRACTIVE, "", "field 'answerers': names fewer than two answerers, and a pair needs two"),
+        (
+            EXTRACTIVE,
+            ONE.replace("one]", "two]"),
+            "names one model twice, .*: one and two; take one",
+        ),
         (TEACHER, 'service = "extractive"\nmodel = "x"', r"\[teacher\] is extractive, which can"),
         (
             "sampling = { max_completion_tokens = 400 }",

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbutils.calls import CallError
 from nbutils.models import ReplayModel
 from nbutils.profiles import DATA, DocumentChoice, RetrievalChoice, SplitChoice, load_profile
 from nbutils.questions import (
@@ -19,6 +18,7 @@ from nbutils.questions import (
 from nbutils.recorded import recorded_calls
 from nbutils.records import Chunk, load_dataset
 from nbutils.retrieval import Retriever, chunk
+from nbutils.service import CallError
 from nbutils.splits import SplitError
 from nbutils.store import Failure, Reply, Store
 from nbutils.vectors import StoredEmbedding

@@ -6,12 +6,12 @@ import sys
 import numpy as np
 import pytest
 
-from nbutils.calls import CallError
 from nbutils.documents import DocumentError, load_document
 from nbutils.embeddings import EmbeddingEndpoint
 from nbutils.profiles import DATA, ROOT, Role
 from nbutils.records import Chunk, Question, load_dataset
 from nbutils.retrieval import Retriever, chunk, hit_rate, says_something
+from nbutils.service import CallError
 from nbutils.vectors import EmbeddingError, StoredEmbedding
 from tests.words import Words, call_path, embed
 

@@ -185,7 +185,7 @@ def test_a_lone_answer_makes_no_pair_and_stops_no_other(per_question):
     assert counts == dict.fromkeys(
         ["q000", "q002", "q003", "q005"], 1 if per_question == "two" else 6
     )
-    assert "2 questions without one, for want of two answers: q001, q004" in pairing.summary()
+    assert "2 question(s) without one, for want of two answers: q001, q004" in pairing.summary()
 
 
 def test_an_answer_to_no_question_of_the_list_makes_no_pair():
@@ -208,7 +208,7 @@ def test_the_recorded_pairs_are_chosen_as_far_as_they_have_answers(data):
     assert pair.pair_id in some.dropped and some.dropped == gone
     assert len(some.pairs) == len(data.pairs) - len(gone)
     assert (
-        f"{len(gone)} recorded pairs left out, for want of an answer: {gone[0]}" in some.summary()
+        f"{len(gone)} recorded pair(s) left out, for want of an answer: {gone[0]}" in some.summary()
     )
 
 
@@ -236,6 +236,6 @@ def test_a_summary_names_no_more_than_five():
     questions, _ = rows(number=7)
     pairing = make_pairs(questions, [], 0, "two")
     assert pairing.summary() == (
-        "0 pairs; 7 questions without one, for want of two answers: "
+        "0 pairs; 7 question(s) without one, for want of two answers: "
         "q000, q001, q002, q003, q004, ..."
     )

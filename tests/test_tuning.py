@@ -6,8 +6,8 @@ import openai
 import pytest
 
 from nbutils import tuning
-from nbutils.calls import CallError
 from nbutils.profiles import HostedRole
+from nbutils.service import CallError
 from nbutils.tuning import TuningService
 from tests.server import Fault
 

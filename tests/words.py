@@ -6,8 +6,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from nbutils.calls import CallError, CallPath
+from nbutils.calls import CallPath
 from nbutils.profiles import Budget, Limits
+from nbutils.service import CallError
 from nbutils.spend import Price, Purse
 from nbutils.store import Reply, Store
 from nbutils.vectors import pack
