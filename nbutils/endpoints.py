@@ -7,6 +7,7 @@ one header and nowhere else: not to where a redirect points, nor to a proxy betw
 import asyncio
 import ipaddress
 import json
+import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -36,6 +37,10 @@ OWN_HEADERS = {
     *("host", "accept", "accept-encoding", "connection", "content-length", "content-type"),
     *("transfer-encoding", "user-agent", "authorization"),
 }
+
+# They log a line a request, which a library that switches logging on would put into the notebook.
+for _name in ("httpx", "httpx2"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 def client_arguments(role: Endpoint, key: str) -> dict[str, Any]:

@@ -33,6 +33,8 @@ OWN_FIELDS = (
     *("extra_headers", "extra_query", "timeout"),  # of the client, not of the request
 )
 LONGEST = ("max_tokens", "max_completion_tokens")
+# What a reply depends on: two roles that are alike in it get one reply.
+REQUEST = {"service", "model", "base_url", "provider", "adapter", "sampling", "logprobs"}
 
 
 class ProfileError(ValueError):
@@ -216,7 +218,7 @@ class Profile(Part):
             raise ValueError("names fewer than two answerers, and a pair needs two")
         told: dict[str, str] = {}
         for name, role in answerers.items():
-            twin = told.setdefault(role.model_dump_json(), name)
+            twin = told.setdefault(role.model_dump_json(include=REQUEST), name)
             if role.live and twin != name:
                 why = f"names one model twice, asked in the same way: {twin} and {name}"
                 raise ValueError(f"{why}; take one out or change its sampling")
@@ -233,6 +235,10 @@ class Profile(Part):
             if not any(n in part.sampling for n in LONGEST):
                 want = f"[{name}.sampling] names no {' or '.join(LONGEST)}"
                 raise ValueError(f"{want}: without it nobody knows what a reply may cost; add it")
+        for name, end in self.endpoints().items():
+            if end.base_url and not end.key:
+                why = f"[{name}] names a base_url and no key"
+                raise ValueError(f'{why}: name the variable of its key, or write key = "none"')
         for name, role in self.chat_roles().items():
             if role.service == "extractive" and not name.startswith("answerers."):
                 raise ValueError(f"[{name}] is extractive, which can only answer questions")

@@ -41,13 +41,17 @@ def cost(price: Price, call: Call, reply: Reply, longest: int) -> float:
 
 
 def estimate(price: Price, calls: Sequence[Call], longest: int, currency: str) -> str:
-    """`about 812,000 tokens in, at most 452,800 out, at most 3.45 USD`, before anything is sent.
+    """`about 812,000 tokens in, at most 452,800 out, about 3.45 USD at most`, before sending.
 
     The money is that of the tokens named before it.
     """
     told = round(sum(map(_size, calls)) / BYTES_A_TOKEN)
     said = longest * len(calls)
-    money = f"at most {price.of(told, said):.2f} {currency}" if price != Price() else "no price set"
+    money = (
+        f"about {price.of(told, said):.2f} {currency} at most"
+        if price != Price()
+        else "no price set"
+    )
     return f"about {told:,} tokens in, at most {said:,} out, {money}"
 
 

@@ -14,6 +14,7 @@ from nbutils.store import Call, Failure, Reply, Store
 ODD_TRIES = 3  # attempts at a reply that came and made no sense
 BACKING_OFF = 4  # calls alive, in flight or backing off, for each call that may be in flight
 HOPELESS = 20  # failures in a row, from the first call on, after which the stage stops
+AT_ONCE = 0.1  # seconds, times the attempt, that are waited at least
 NAMED = 5  # failed rows that the summary names
 
 Asked = tuple[str, Call]  # the key and the call
@@ -148,6 +149,7 @@ class Stage:
         except BaseException as error:  # after Ctrl-C nobody waits for it, paid or not
             free = isinstance(error, CallError) and not error.charged
             self.purse.settle(entry, 0.0 if free else None)
+            self._cost += 0.0 if free else most
             raise
         replies = []
         for (key, call), outcome in zip(group, outcomes, strict=True):
@@ -191,7 +193,8 @@ class Stage:
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         told = getattr(error, "retry_after", None)
-        return self._pause(state) if told is None else told
+        # A service that says "at once" again and again is not taken at its word.
+        return self._pause(state) if told is None else max(told, AT_ONCE * state.attempt_number)
 
     def _too_long(self, state: RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None

@@ -121,7 +121,7 @@ def test_all_pairs_are_asked_in_one_go_original_first():
     model = Scripted(dict.fromkeys(names, "[[A]]"))
     rows = judge_pairs(pairs, [QUESTION], ANSWERS, model)
     assert [f"{row.pair_id}/{row.order}" for row in rows] == list(model.calls) == names
-    assert model.what == "judgements of scripted"
+    assert model.what.startswith("judgements")
 
 
 def test_a_student_that_writes_is_booked_under_its_own_role():

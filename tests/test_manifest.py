@@ -5,6 +5,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from nbutils.manifest import Manifest, hashes, inputs_of, shared_inputs
+from nbutils.profiles import PROFILE_FILES, load_profile
 from nbutils.series import Notebook
 
 
@@ -72,7 +73,23 @@ def test_a_parameter_is_named_and_a_forgotten_notebook_is_stale(notebook):
 
 
 def test_the_package_and_the_versions_it_runs_on_are_inputs():
-    shared = shared_inputs()
+    shared = shared_inputs(load_profile("recorded"))
     assert len(shared["nbutils"]) == 64  # SHA-256 in hexadecimal
     assert shared["versions"]["torch"].startswith("2.")
     assert "absent" not in shared["versions"].values()
+
+
+def test_the_profile_s_choices_are_inputs_and_what_it_may_spend_is_not(tmp_path):
+    shipped = (PROFILE_FILES / "recorded.toml").read_text().replace("data/kestrel/", "")
+    (tmp_path / "document.md").write_text("# A")
+
+    def shared(more=""):
+        file = tmp_path / "mine.toml"
+        file.write_text(shipped + more)
+        return shared_inputs(load_profile(str(file)))
+
+    before = shared()
+    assert shared("[budget]\nmoney = 3.0\n[calls]\nconcurrency = 2\n") == before
+    assert shared("[retrieval]\ntop_k = 2\n") != before
+    (tmp_path / "document.md").write_text("# B")
+    assert shared() != before

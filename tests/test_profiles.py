@@ -206,6 +206,7 @@ EXTRACTIVE = '[answerers.two]\nservice = "extractive"\nmodel = "extractive"\n'
             ONE.replace("one]", "two]"),
             "names one model twice, .*: one and two; take one",
         ),
+        ('key = "none"\n', "", r"\[teacher\] names a base_url and no key: name the variable"),
         (TEACHER, 'service = "extractive"\nmodel = "x"', r"\[teacher\] is extractive, which can"),
         (
             "sampling = { max_completion_tokens = 400 }",
@@ -223,6 +224,24 @@ def test_a_broken_profile_names_file_field_value_and_remedy(mine, old, new, mess
     with pytest.raises(ProfileError, match=message) as broken:
         mine(old, new)
     assert all(line.startswith("x.toml: ") for line in str(broken.value).splitlines())
+
+
+@pytest.mark.parametrize(
+    "more", ["", "price_in = 1.0", "only_where_found = true", 'key = "MY_KEY"']
+)
+def test_two_answerers_that_would_get_one_reply_are_refused(mine, more):
+    # Their requests are the same, so the second would be read from the store.
+    twin = f"""[answerers.twin]
+service = "huggingface"
+model = "some/one"
+sampling = {{ max_tokens = 300 }}
+{more}
+"""
+    why = "field 'answerers': names one model twice, asked in the same way: one and twin; take one"
+    with pytest.raises(ProfileError, match=why):
+        mine("[teacher]", f"{twin}\n[teacher]")
+    other = twin.replace("300", "299")
+    assert len(mine("[teacher]", f"{other}\n[teacher]").answerers) == 3
 
 
 @pytest.mark.parametrize(
