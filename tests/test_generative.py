@@ -11,22 +11,21 @@ from nbutils.causal_lm import (
     ADAPTER_CARD,
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
+    SHIPPED,
     file_sha256,
     weights_sha256,
 )
 from nbutils.chat_format import ChatFormat
 from nbutils.generative import GenerativeError, train_generative
-from nbutils.lessons import encode, lesson_loss, lessons
+from nbutils.lessons import encode, lesson_loss
 from nbutils.local import LocalChat
 from nbutils.logprobs import verdict_probabilities
-from nbutils.profiles import DATA, GenerativeRole, Role
+from nbutils.profiles import GenerativeRole, Role
 from nbutils.prompts import PAIRWISE
-from nbutils.records import Judgement, load_dataset
-from nbutils.resolution import resolve_all
 from nbutils.store import Call
 from nbutils.training import CHECKPOINT
 from nbutils.untuned import generate
-from nbutils.verdicts import in_pair_labels, read_verdict
+from nbutils.verdicts import read_verdict
 from nbutils.weights import SHA256
 from tests.chatty import loaded, said, save_chat_base, toy_lessons
 from tests.test_causal_lm import Trap
@@ -334,43 +333,21 @@ def test_adapters_are_on_every_layer_and_not_on_the_head(toy, role):
     assert not any("lm_head" in name or "embed" in name for name in names)
 
 
-# The shipped base, on the data set that comes with the package.
+# The shipped base.
 
 
-def short_lessons(count):
-    """The shortest train lessons of data/kestrel, with rules and source left out to save time."""
-    data = load_dataset(DATA)
-    pairs = [pair for pair in data.pairs if pair.split == "train"]
-    judgements = []
-    for row in data.judgements:
-        if row.pair_id in {pair.pair_id for pair in pairs}:
-            read = read_verdict(row.reply)
-            label = in_pair_labels(read.letter, row.order)
-            prompt = PAIRWISE.fingerprint
-            judgements.append(Judgement(row.pair_id, row.order, "t", prompt, row.reply, label))
-    found = []
-    for lesson in lessons(pairs, data.questions, data.answers, judgements, resolve_all(judgements)):
-        user, assistant = (message["content"] for message in lesson.messages[1:])
-        question, answers = user.split("<source>")[0], user.split("</source>")[1]
-        told = [said("system", "Judge."), said("user", question + answers)]
-        found.append(replace(lesson, messages=[*told, said("assistant", assistant)]))
-    return sorted(found, key=lambda lesson: len(str(lesson.messages)))[:count]
-
-
-def test_the_shipped_base_learns_from_a_few_dozen_events(smollm, tmp_path, monkeypatch):
+def test_the_shipped_base_learns_to_judge_from_a_few_dozen_events(smollm, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", BF16)  # whichever it is
-    torch.set_num_threads(2)
-    taught = short_lessons(24)
-    role = GenerativeRole(
-        model="smollm2-135m-instruct", epochs=1, rank=8, rate=5e-3, batch=2, max_tokens=192
-    )
-    card = train_generative(role, taught, 0, tmp_path)
+    role = GenerativeRole(model=SHIPPED, epochs=1, rank=8, rate=5e-3, batch=2, max_tokens=64)
+    card = train_generative(role, LESSONS, 0, tmp_path)
     assert (len(card["history"]), card["events_with_kl"]) == (12, 24)
-    first, last = (
-        sum(row["loss"] for row in part) for part in (card["history"][:3], card["history"][-3:])
-    )
-    assert last < 0.8 * first
-    after = student(card["base"], tmp_path)
-    assert after.endpoint == f"local:{SHA256[:12]}+{card['weights_sha256'][:12]}"
-    (before,) = generate(smollm, [taught[0].messages[:2]])
-    assert not replies(after, taught[:1])[0].text.startswith(before[0][:20])
+    assert card["history"][-1]["loss"] < 0.5 * card["history"][0]["loss"]
+    taught = student(SHIPPED, tmp_path, logprobs=20)
+    assert taught.endpoint == f"local:{SHA256[:12]}+{card['weights_sha256'][:12]}"
+    asked = toy_lessons(4, seed=5)
+    for lesson, reply in zip(asked, replies(taught, asked), strict=True):
+        read = read_verdict(reply.text, reply.finish_reason)
+        assert read.letter is not None, reply.text
+        assert verdict_probabilities(reply, read, "original")[1] is None
+    (before,) = generate(smollm, [asked[0].messages[:2]])
+    assert read_verdict(*before).letter is None
