@@ -12,7 +12,7 @@ import numpy as np
 import openai
 
 from nbutils.endpoints import asked, async_client
-from nbutils.profiles import Role, base_url
+from nbutils.roles import Role, base_url
 from nbutils.service import CallError
 from nbutils.spend import Price
 from nbutils.store import Call, Reply

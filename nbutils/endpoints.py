@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 
-from nbutils.profiles import Endpoint, HostedRole, Role, base_url
+from nbutils.roles import Endpoint, HostedRole, Role, base_url
 from nbutils.service import CallError
 from nbutils.spend import Price
 from nbutils.store import Call, Reply, Token

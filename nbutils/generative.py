@@ -42,8 +42,8 @@ from nbutils.chat_format import ChatFormat
 from nbutils.checkpoint import Progress
 from nbutils.files import aside
 from nbutils.lessons import Encoded, Lesson, encode, lesson_loss
-from nbutils.profiles import GenerativeRole
 from nbutils.prompts import PAIRWISE
+from nbutils.roles import GenerativeRole
 from nbutils.training import CHECKPOINT, CLIP, schedule
 
 NAMED = 5  # lessons that an error names

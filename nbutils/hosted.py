@@ -17,7 +17,8 @@ from openai.types.fine_tuning import FineTuningJob
 from nbutils.events import Event, as_lines, check_events
 from nbutils.files import aside
 from nbutils.jobfile import STATE, HostedError, JobFile, State
-from nbutils.profiles import Budget, HostedRole
+from nbutils.profiles import Budget
+from nbutils.roles import HostedRole
 from nbutils.service import CallError
 from nbutils.spend import Price
 from nbutils.store import Store

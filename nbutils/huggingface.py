@@ -15,7 +15,7 @@ from huggingface_hub import AsyncInferenceClient
 from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError, OfflineModeIsEnabled
 
 from nbutils.endpoints import UNSENT, odd, read_completion, redact, refusal
-from nbutils.profiles import Role
+from nbutils.roles import Role
 from nbutils.service import CallError
 from nbutils.spend import Price
 from nbutils.store import Call, Reply

@@ -27,7 +27,7 @@ from nbutils.causal_lm import (
 )
 from nbutils.chat_format import ChatFormat
 from nbutils.generation import Chooser, generate
-from nbutils.profiles import Role
+from nbutils.roles import Role
 from nbutils.service import CallError
 from nbutils.spend import Price
 from nbutils.store import Call, Reply, Token

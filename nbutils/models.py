@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Protocol
 import pandas as pd
 
 from nbutils.calls import CallPath
-from nbutils.profiles import DATA, HostedRole, Profile, Role, base_url, read_key
+from nbutils.profiles import DATA, Profile
 from nbutils.recorded import recorded_calls
 from nbutils.records import Dataset, load_dataset
+from nbutils.roles import HostedRole, Role, base_url, read_key
 from nbutils.runs import RunFolder
 from nbutils.service import Service
 from nbutils.spend import Purse

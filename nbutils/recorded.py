@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 
 from nbutils.jsonl import Row
-from nbutils.profiles import Role
 from nbutils.prompts import Messages, render_grade, render_pairwise, render_questions
 from nbutils.records import Dataset, Question
+from nbutils.roles import Role
 from nbutils.store import UNRECORDED, Call
 
 # The prompts, by role, under which the rows of data/kestrel were made.

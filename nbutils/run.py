@@ -12,8 +12,9 @@ from pathlib import Path
 
 from nbutils.execute import execute, renew_prose
 from nbutils.manifest import Entry, Manifest, hashes, inputs_of, shared_inputs
-from nbutils.profiles import ROOT, Profile, ProfileError, load_profile, read_key
+from nbutils.profiles import ROOT, Profile, load_profile
 from nbutils.report import write_report
+from nbutils.roles import ProfileError, read_key
 from nbutils.runs import RunError, RunFolder
 from nbutils.series import (
     Notebook,

@@ -14,7 +14,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_before_d
 from tenacity import wait_random_exponential as exponential
 
 from nbutils.endpoints import client_arguments, http_arguments, own_headers_only, redact, refusal
-from nbutils.profiles import HostedRole, base_url
+from nbutils.roles import HostedRole, base_url
 from nbutils.service import CallError
 
 TIMEOUT = 120.0  # seconds of one request

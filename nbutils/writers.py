@@ -14,9 +14,10 @@ from nbutils.hosted import HostedStudent
 from nbutils.judging import judge_pairs
 from nbutils.lessons import lessons
 from nbutils.models import Models
-from nbutils.profiles import HostedRole, Profile, Role, read_key
+from nbutils.profiles import Profile
 from nbutils.records import Answer, Judgement, Pair, Question, Resolution
 from nbutils.resolution import resolve_all
+from nbutils.roles import HostedRole, Role, read_key
 from nbutils.runs import RunFolder
 from nbutils.store import STORE, Store
 

@@ -12,9 +12,10 @@ from nbutils.answering import (
     split_sentences,
 )
 from nbutils.models import ModelError, Models
-from nbutils.profiles import DATA, Role, load_profile
+from nbutils.profiles import DATA, load_profile
 from nbutils.prompts import ANSWER, render_answer
 from nbutils.records import Answer, load_dataset
+from nbutils.roles import Role
 from nbutils.runs import RunFolder
 from nbutils.store import Failure, Reply
 from tests.server import Fault

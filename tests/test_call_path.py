@@ -14,7 +14,8 @@ import pytest
 
 from nbutils.calls import CallPath
 from nbutils.endpoints import OpenAIChat
-from nbutils.profiles import Budget, Limits, Role, read_key
+from nbutils.profiles import Budget, Limits
+from nbutils.roles import Role, read_key
 from nbutils.spend import Purse
 from nbutils.stage import StageStopped
 from nbutils.store import Call, Failure, Store

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbutils.embeddings import EmbeddingEndpoint, LocalEmbedding, read_vectors
-from nbutils.profiles import Role
+from nbutils.roles import Role
 from nbutils.service import CallError
 from nbutils.store import Call, Failure
 from nbutils.vectors import EmbeddingError, StoredEmbedding, unpack

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbutils.endpoints import OpenAIChat, asked, read_completion, redact, refusal
-from nbutils.profiles import Role
+from nbutils.roles import Role
 from nbutils.service import CallError
 from nbutils.store import Call, Reply, Store
 from tests.server import CHAT, Fault

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+import nbutils
 from nbutils.profiles import ROOT
 from tools import set_up
 
@@ -144,3 +146,10 @@ def make(folder, *arguments, **environment):
     return subprocess.run(
         ["make", *arguments], cwd=folder, env=kept | environment, capture_output=True, text=True
     )
+
+
+def test_the_package_s_map_names_every_module_once():
+    rows = nbutils.__doc__.split("\n\n")[2].splitlines()
+    named = re.sub(r"\([^)]*\)", "", " ".join(row[17:] for row in rows))  # after the heading
+    modules = sorted(path.stem for path in (ROOT / "nbutils").glob("[a-z]*.py"))
+    assert sorted(re.findall(r"\w+", named)) == modules

@@ -12,8 +12,9 @@ from nbutils import hosted, tuning
 from nbutils.events import EventError, hold_out
 from nbutils.hosted import HostedStudent
 from nbutils.jobfile import STATE, HostedError
-from nbutils.profiles import DATA, Budget, HostedRole
+from nbutils.profiles import DATA, Budget
 from nbutils.records import load_dataset
+from nbutils.roles import HostedRole
 from nbutils.store import Store
 from tests.server import Fault
 
@@ -133,7 +134,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from nbutils.hosted import HostedStudent
-from nbutils.profiles import Budget, HostedRole
+from nbutils.profiles import Budget
+from nbutils.roles import HostedRole
 from nbutils.store import Store
 from tests.test_hosted import HELD, TRAIN
 

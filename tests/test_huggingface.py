@@ -4,7 +4,7 @@ import json
 import pytest
 
 from nbutils.huggingface import ROUTER, HuggingFaceChat
-from nbutils.profiles import Role, read_key
+from nbutils.roles import Role, read_key
 from nbutils.service import CallError
 from nbutils.store import Call
 from tests.server import CHAT, Fault

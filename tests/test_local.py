@@ -12,7 +12,8 @@ from nbutils.causal_lm import weights_sha256
 from nbutils.chat_format import ChatFormat
 from nbutils.generation import Chooser, Interrupted, generate
 from nbutils.local import TAIL, LocalChat, LocalError
-from nbutils.profiles import Budget, Limits, Role
+from nbutils.profiles import Budget, Limits
+from nbutils.roles import Role
 from nbutils.service import CallError
 from nbutils.spend import Price, Purse
 from nbutils.stage import StageStopped

@@ -4,10 +4,11 @@ import pytest
 
 from nbutils import endpoints
 from nbutils.models import LiveModel, Models, ReplayModel, paid, replay
-from nbutils.profiles import DATA, KeyMissing, ProfileError, load_profile
+from nbutils.profiles import DATA, load_profile
 from nbutils.prompts import GRADE, PAIRWISE, render_grade, render_pairwise
 from nbutils.recorded import recorded_answer
 from nbutils.records import load_dataset
+from nbutils.roles import KeyMissing, ProfileError
 from nbutils.runs import RunFolder
 from nbutils.stage import StageStopped
 from nbutils.store import Call, Failure, ReplayMiss, Reply, Store, StoreError

@@ -5,20 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbutils.profiles import (
-    DATA,
-    OPENAI_URL,
-    PROFILE_FILES,
-    ROOT,
-    Endpoint,
-    KeyMissing,
-    ProfileError,
-    Role,
-    base_url,
-    load_profile,
-    read_key,
-)
+from nbutils.profiles import DATA, PROFILE_FILES, ROOT, load_profile
 from nbutils.records import load_dataset
+from nbutils.roles import OPENAI_URL, Endpoint, KeyMissing, ProfileError, Role, base_url, read_key
 
 SHIPPED = sorted(file.stem for file in PROFILE_FILES.glob("*.toml"))
 KEYS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HF_TOKEN", "HUGGING_FACE_TOKEN")

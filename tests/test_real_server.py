@@ -17,10 +17,11 @@ from nbutils.embeddings import EmbeddingEndpoint
 from nbutils.endpoints import OpenAIChat
 from nbutils.jsonl import read_jsonl, write_jsonl
 from nbutils.logprobs import NOT_GIVEN, verdict_probabilities
-from nbutils.profiles import ROOT, Budget, Limits, Role
+from nbutils.profiles import ROOT, Budget, Limits
 from nbutils.prompts import PAIRWISE, render_pairwise
 from nbutils.records import Answer, Judgement, Pair, Question, Resolution
 from nbutils.retrieval import chunk
+from nbutils.roles import Role
 from nbutils.spend import Purse
 from nbutils.store import STORE, Call, Failure, Reply, Store
 from nbutils.vectors import StoredEmbedding

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from nbutils import prompts
-from nbutils.profiles import DATA, Role
+from nbutils.profiles import DATA
 from nbutils.prompts import PAIRWISE, render_pairwise
 from nbutils.recorded import (
     RECORDED_PROMPTS,
@@ -15,6 +15,7 @@ from nbutils.recorded import (
     recorded_calls,
 )
 from nbutils.records import load_dataset
+from nbutils.roles import Role
 from nbutils.store import Call, ReplayMiss, Store
 
 RECORDED = Role(service="recorded", model="recorded")

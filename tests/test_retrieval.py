@@ -8,9 +8,10 @@ import pytest
 
 from nbutils.documents import DocumentError, load_document
 from nbutils.embeddings import EmbeddingEndpoint
-from nbutils.profiles import DATA, ROOT, Role
+from nbutils.profiles import DATA, ROOT
 from nbutils.records import Chunk, Question, load_dataset
 from nbutils.retrieval import Retriever, chunk, hit_rate, says_something
+from nbutils.roles import Role
 from nbutils.service import CallError
 from nbutils.vectors import EmbeddingError, StoredEmbedding
 from tests.words import Words, call_path, embed

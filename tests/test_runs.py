@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from nbutils.jsonl import RecordError
-from nbutils.profiles import PROFILE_FILES, ROOT, ProfileError
+from nbutils.profiles import PROFILE_FILES, ROOT
 from nbutils.records import Pair
+from nbutils.roles import ProfileError
 from nbutils.runs import RunError, RunFolder, open_run
 
 PAIR = Pair("p000", "train", "q000", "one", "two")

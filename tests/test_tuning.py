@@ -6,7 +6,7 @@ import openai
 import pytest
 
 from nbutils import tuning
-from nbutils.profiles import HostedRole
+from nbutils.roles import HostedRole
 from nbutils.service import CallError
 from nbutils.tuning import TuningService
 from tests.server import Fault
