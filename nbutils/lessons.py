@@ -20,6 +20,7 @@ here: neither of its replies argues for a final verdict.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -31,8 +32,6 @@ from nbutils.events import finetuning_events
 from nbutils.prompts import Messages
 from nbutils.records import Answer, Judgement, Pair, Probabilities, Question, Resolution
 from nbutils.verdicts import Letter, read_verdict
-
-LETTERS: tuple[Letter, ...] = ("A", "B", "C")
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ def _verdict(messages: Messages, chat: ChatFormat) -> tuple[int, tuple[int, ...]
     if place is None:
         return 0, ()
     replies = []
-    for letter in LETTERS:
+    for letter in get_args(Letter):
         written = letter if text[place].isupper() else letter.lower()
         other = {"role": "assistant", "content": text[:place] + written + text[place + 1 :]}
         replies.append(chat.event([*prompt, other])[1])

@@ -207,7 +207,7 @@ def _load(model: str, adapter: str) -> tuple[Any, ChatFormat]:
         lm = lm.to(device)
         chat = ChatFormat(tokenizer, lm.config.eos_token_id, model)
         return load_adapter(lm, adapter, model) if adapter else lm, chat
-    except (OSError, ValueError, WeightsError) as error:
+    except (OSError, ValueError, ImportError, WeightsError) as error:
         why = f"the local model {model} cannot be loaded: {' '.join(str(error).split())}"
         raise CallError(why, "service") from None
 
