@@ -2,10 +2,16 @@
 
 import hashlib
 import json
+import shutil
+import tempfile
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
+from filelock import FileLock
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GgufConfig
 from transformers.utils import cached_file
@@ -17,6 +23,7 @@ SHIPPED = "smollm2-135m-instruct"  # the name of the base that comes with the pa
 # Sequences are padded to a multiple of this: oneDNN compiles its kernels anew for every new length.
 ROUND = 64
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+UNPACKED = "unpacked.json"  # what a copy was made from, and its files
 ADAPTER_CARD = "generative.json"  # written by generative.py; an adapter from elsewhere has none
 
 
@@ -47,18 +54,61 @@ def load_lm(model: str, dtype: torch.dtype) -> tuple[Any, Any]:
     """
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    where, named = model, {}
-    how: dict[str, Any] = {"use_safetensors": True}
-    if model == SHIPPED:
-        where, named = str(base_model()), {"gguf_file": GGUF_NAME}
-        # Without dequantize the weights stay packed, and every product unpacks them again.
-        how = named | {"quantization_config": GgufConfig(dequantize=True)}
-    lm = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, **how).eval()
-    tokenizer = AutoTokenizer.from_pretrained(where, **named)
+    where = str(_unpacked(dtype)) if model == SHIPPED else model
+    lm = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, use_safetensors=True).eval()
+    tokenizer = AutoTokenizer.from_pretrained(where)
     told = lm.generation_config.eos_token_id
     stops = {tokenizer.eos_token_id, *(told if isinstance(told, list) else [told])} - {None}
     lm.config.eos_token_id, lm.generation_config = sorted(stops), GenerationConfig()
     return lm.requires_grad_(False), tokenizer
+
+
+def _unpacked(dtype: torch.dtype) -> Path:
+    """The shipped weights as safetensors of that type, beside the GGUF file; checked by hash.
+
+    transformers parses a GGUF file three times over, which takes longer than all else at the start
+    of a notebook. So it does that once. The copy is made aside and anew where it is damaged or of
+    another version of transformers.
+    """
+    packed = base_model()
+    folder = packed / f"{SHIPPED}-{str(dtype).removeprefix('torch.')}"
+    with FileLock(packed / ".unpack.lock"):
+        if not _is_whole(folder):
+            with tempfile.TemporaryDirectory(dir=packed, prefix=".unpack-") as name:
+                part = Path(name, "copy")
+                _unpack(packed, part, dtype)
+                shutil.rmtree(folder, ignore_errors=True)
+                part.rename(folder)
+    return folder
+
+
+def _unpack(packed: Path, part: Path, dtype: torch.dtype) -> None:
+    """Writes the copy and, last, the list of its files."""
+    # Without dequantize the weights stay packed, and every product unpacks them again.
+    how = GgufConfig(dequantize=True)
+    with redirect_stderr(StringIO()):  # a bar that cannot be switched off
+        lm = AutoModelForCausalLM.from_pretrained(
+            packed, gguf_file=GGUF_NAME, dtype=dtype, quantization_config=how
+        )
+    lm.save_pretrained(part)
+    AutoTokenizer.from_pretrained(packed, gguf_file=GGUF_NAME).save_pretrained(part)
+    files = {file.name: file_sha256(file) for file in sorted(part.iterdir())}
+    (part / UNPACKED).write_text(json.dumps(_origin() | {"files": files}, indent=1))
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a copy is of these weights and this transformers, and no file of it has changed."""
+    if not (folder / UNPACKED).is_file():
+        return False
+    told = json.loads((folder / UNPACKED).read_text())
+    return told.items() >= _origin().items() and all(
+        (folder / name).is_file() and file_sha256(folder / name) == digest
+        for name, digest in told["files"].items()
+    )
+
+
+def _origin() -> dict[str, str]:
+    return {"gguf": SHA256, "transformers": transformers.__version__}
 
 
 def weights_sha256(model: str) -> str:

@@ -1,6 +1,7 @@
 """One stage of calls on its way: slots, retries, failures, the summary. Never asks what is kept."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from itertools import islice
 
@@ -120,15 +121,7 @@ class Stage:
         """A group with its retries. One that is refused for a row of it is asked in halves, until
         that row stands alone."""
         try:
-            async for attempt in AsyncRetrying(
-                retry=retry_if_exception(_worth_another),
-                wait=self._wait,
-                stop=self._too_long,
-                sleep=self._back_off,
-                reraise=True,
-            ):
-                with attempt:
-                    await self._attempt(group)
+            await self._try(group)
         except CallError as error:
             if error.kind != "row" or error.status in (403, 404) or len(group) == 1:
                 self._fail(group, error)
@@ -136,6 +129,30 @@ class Stage:
             half = len(group) // 2
             await self._ask(group[:half])
             await self._ask(group[half:])
+
+    async def _try(self, group: list[Asked]) -> None:
+        """One attempt, and more where trying again may help.
+
+        tenacity is called in for those alone: what it keeps of a call is garbage in a circle, and
+        the whole loop stands still while Python collects it.
+        """
+        begun, failed = time.monotonic(), list[CallError]()
+        try:
+            return await self._attempt(group)
+        except CallError as error:
+            failed.append(error)
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception(_worth_another),
+            wait=self._wait,
+            stop=self._too_long,
+            sleep=self._back_off,
+            reraise=True,
+        ):
+            attempt.retry_state.start_time = begun
+            with attempt:
+                if failed:
+                    raise failed.pop()
+                await self._attempt(group)
 
     async def _attempt(self, group: list[Asked]) -> None:
         if self._stopped:

@@ -1,12 +1,13 @@
 import hashlib
 import json
+import os
 import shutil
 import warnings
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import GenerationConfig
+from transformers import AutoModelForCausalLM, GenerationConfig
 
 from nbutils import causal_lm, weights
 from nbutils.causal_lm import (
@@ -60,6 +61,48 @@ def adapter(tmp_path, folder):
 
 
 # The base.
+
+
+class Parsed(Exception):
+    """The GGUF file was to be parsed."""
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache with the shipped weights and their copy in float32, where no GGUF file is parsed."""
+    load_lm(SHIPPED, torch.float32)
+    own = tmp_path / "cache"
+    shutil.copytree(weights.base_model(), own, copy_function=os.link)
+    monkeypatch.setenv("NBUTILS_CACHE", str(own))
+    read = AutoModelForCausalLM.from_pretrained
+
+    def no_gguf(where, **how):
+        if "gguf_file" in how:
+            raise Parsed
+        return read(where, **how)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", no_gguf)
+    return own / f"{SHIPPED}-float32"
+
+
+def test_the_shipped_weights_are_unpacked_once(cache):
+    lm, tokenizer = load_lm(SHIPPED, torch.float32)
+    assert lm.num_parameters() == 134_515_008 and lm.dtype == torch.float32
+    assert tokenizer.convert_tokens_to_ids("<|im_end|>") == 2
+
+
+def test_a_copy_that_is_damaged_or_of_another_library_is_made_anew(cache, monkeypatch):
+    config = cache / "config.json"
+    text = config.read_text()
+    config.unlink()  # not the file that it is linked to
+    config.write_text(text.replace("Llama", "Lxama", 1))
+    with pytest.raises(Parsed):
+        load_lm(SHIPPED, torch.float32)
+    config.write_text(text)
+    load_lm(SHIPPED, torch.float32)
+    monkeypatch.setattr(causal_lm.transformers, "__version__", "4.0.0")
+    with pytest.raises(Parsed):
+        load_lm(SHIPPED, torch.float32)
 
 
 def test_only_what_ends_a_reply_is_kept_of_the_model_s_own_settings(folder):
