@@ -1,5 +1,6 @@
 """The call path against a service that misbehaves, over HTTP: nothing lost, nothing paid twice."""
 
+import gc
 import json
 import signal
 import sqlite3
@@ -21,9 +22,12 @@ from nbutils.stage import StageStopped
 from nbutils.store import Call, Failure, Store
 from tests.server import CHAT, ROOT, Fault
 
+pytestmark = pytest.mark.slow
+
 ROWS = 400
 LENGTH = 50  # tokens of the longest reply
 
+pytestmark = pytest.mark.slow
 # A process of its own that asks `rows` calls: python -c STAGE url store rows concurrency budget
 STAGE = """
 import sys
@@ -243,6 +247,19 @@ def test_no_more_calls_than_allowed_are_in_flight(server, path):
     assert server.counts()["most_in_flight"] == 8
 
 
+def test_calls_that_go_well_leave_nothing_to_collect(server, path):
+    # The loop stands still while Python collects; 36 objects a call were a collection every 20.
+    ours, asked = path(), service(server.url)
+    ours.run(asked, calls(20), "warm up")
+    gc.collect()
+    gc.disable()
+    try:
+        ours.run(asked, calls(220), "judging")
+        assert gc.collect() < 200
+    finally:
+        gc.enable()
+
+
 def test_retry_after_is_honoured(server, path):
     server.faults(
         Fault("429", marker="<seconds>", attempts=1, retry_after=0.7),
@@ -300,9 +317,10 @@ def begin(server, store, rows, concurrency, budget=0):
     return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=subprocess.STDOUT, text=True)
 
 
-def wait_for(server, count):
+def wait_for(server, count, stage):
     end = time.monotonic() + 30
     while server.calls[CHAT] < count:
+        assert stage.poll() is None, stage.communicate()[0]
         assert time.monotonic() < end, "the stage does not get on"
         time.sleep(0.02)
 
@@ -310,7 +328,7 @@ def wait_for(server, count):
 def test_kill_and_resume_pays_twice_for_no_more_than_was_in_flight(server, path, tmp_path):
     server.set(latency=0.1)
     stage = begin(server, tmp_path / "calls.sqlite", 300, 16)
-    wait_for(server, 120)
+    wait_for(server, 120, stage)
     stage.send_signal(signal.SIGKILL)
     stage.communicate()
     kept = len(rows_of(tmp_path, "calls"))
@@ -328,7 +346,7 @@ def test_ctrl_c_ends_promptly_and_keeps_what_arrived(server, path, tmp_path):
     server.set(latency=0.1)
     server.faults(Fault("hung", marker="row 17"))  # nobody waits for this one
     stage = begin(server, tmp_path / "calls.sqlite", 300, 16)
-    wait_for(server, 120)
+    wait_for(server, 120, stage)
     begun = time.monotonic()
     stage.send_signal(signal.SIGINT)
     said, _ = stage.communicate(timeout=20)
@@ -348,7 +366,7 @@ def test_ctrl_c_ends_promptly_and_keeps_what_arrived(server, path, tmp_path):
 def test_a_budget_in_calls_holds_over_a_kill(server, path, tmp_path):
     server.set(latency=0.05)
     stage = begin(server, tmp_path / "calls.sqlite", 300, 16, budget=150)
-    wait_for(server, 60)
+    wait_for(server, 60, stage)
     stage.send_signal(signal.SIGKILL)
     stage.communicate()
     server.set(latency=0)

@@ -8,6 +8,8 @@ from benchmarks import call_path
 from benchmarks.call_path import CASES, POISON, Measured, ideal_seconds, line, table, targets
 from benchmarks.call_path_ways import LLAMA, OURS, PLAIN, SEQUENTIAL, WAYS, load_rows, poisoned
 
+pytestmark = pytest.mark.slow
+
 # 2,000 calls, 32 at a time, 0.2 s each: 62.5 rounds of 0.2 s are 12.5 s.
 GOOD = Measured("clean", 2000, OURS, 2000, 13.75, 12.5, 4.0, 0, 2000)
 CLIENT = Measured("clean", 2000, PLAIN, 2000, 13.0, 12.5, 5.0, 0, 2000)

@@ -31,7 +31,7 @@ from nbutils.weights import SHA256
 from tests.chatty import loaded, said, save_chat_base, toy_lessons
 from tests.test_causal_lm import Trap
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 LESSONS = toy_lessons(24)
 SAVED = sorted([ADAPTER_CARD, ADAPTER_CONFIG, ADAPTER_WEIGHTS])

@@ -18,6 +18,8 @@ from nbutils.roles import HostedRole
 from nbutils.store import Store
 from tests.server import Fault
 
+pytestmark = pytest.mark.slow
+
 FILES, JOBS = "/v1/files", "/v1/fine_tuning/jobs"
 CANARY = "sk-canary-5f2e81c09d7744aa"
 ROOT = Path(__file__).parents[1]

@@ -27,6 +27,8 @@ from nbutils.store import STORE, Call, Failure, Reply, Store
 from nbutils.vectors import StoredEmbedding
 from nbutils.verdicts import read_verdict
 
+pytestmark = pytest.mark.slow
+
 MODEL = "smollm2-135m-instruct"
 # The base does not follow the judge's prompt, so the server is told what a reply looks like.
 GRAMMAR = 'root ::= "Verdict: [[" [ABC] "]]"'

@@ -18,6 +18,8 @@ from nbutils.records import Judgement, Pair, Resolution
 from nbutils.runs import RunFolder
 from nbutils.store import STORE, Call, Store
 
+pytestmark = pytest.mark.slow
+
 PARAMETERS = 'profile = "recorded"\nrun_id = ""\nseed = 0'
 
 

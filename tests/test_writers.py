@@ -15,6 +15,8 @@ from nbutils.writers import judge_written, start_hosted, teach_written
 from tests.chatty import save_chat_base
 from tests.server import CHAT
 
+pytestmark = pytest.mark.slow
+
 PROFILE = """
 name = "mine"
 [document]
