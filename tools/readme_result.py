@@ -1,8 +1,10 @@
-"""Puts a run's result into the README: `python -m tools.readme_result`. Never makes up a figure.
+"""Puts results into the README: `python -m tools.readme_result`. Never makes up a figure.
 
-Reads runs/recorded/scorecard.json; writes docs/agreement.png and the table between the two marks.
+Reads runs/recorded/scorecard.json and benchmarks/call_path.csv; writes docs/agreement.png and the
+two tables, each between its marks.
 """
 
+import csv
 import json
 import sys
 
@@ -12,7 +14,8 @@ from nbutils.files import aside
 from nbutils.profiles import ROOT
 from nbutils.runs import RunError, RunFolder
 
-START, END = "<!-- result: python -m tools.readme_result -->", "<!-- end of result -->"
+RESULT = "<!-- result: python -m tools.readme_result -->", "<!-- end of result -->"
+CALLS = "<!-- call path: python -m benchmarks.call_path -->", "<!-- end of call path -->"
 
 
 def result_table(card: Card) -> str:
@@ -32,25 +35,53 @@ def result_table(card: Card) -> str:
     return "\n".join(lines)
 
 
+def calls_table(rows: list[dict[str, str]]) -> str:
+    """The benchmark's largest case of each kind, a column a way, as a Markdown table."""
+    largest = max(int(row["calls"]) for row in rows)
+    rows = [row for row in rows if int(row["calls"]) == largest]
+    ways = list(dict.fromkeys(row["way"] for row in rows))
+    lines = [f"| {largest:,} calls | {' | '.join(ways)} |", f"|{' --- |' * (1 + len(ways))}"]
+    for case in dict.fromkeys(row["case"] for row in rows):
+        cells = [_calls_cell(row, largest) for row in rows if row["case"] == case]
+        lines.append(f"| {case} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _calls_cell(row: dict[str, str], calls: int) -> str:
+    """`1.09 x ideal, 3.4 s CPU, none lost`; what was measured on a part is scaled."""
+    scale = calls / int(row["asked"])
+    ratio = float(row["seconds"]) * scale / float(row["ideal_seconds"])
+    lost = f"{int(row['lost']):,} lost" if scale == 1 else f"scaled from {row['asked']}"
+    return f"{ratio:.2f} x ideal, {float(row['cpu_seconds']) * scale:.1f} s CPU, {lost}"
+
+
+def between(text: str, marks: tuple[str, str], table: str) -> str:
+    """The text with the table between the marks. Raises ValueError where one is missing."""
+    before, start, rest = text.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
+    if not start or not end:
+        raise ValueError(f"README.md: {marks[0]} or {marks[1]} is missing; put both back")
+    return f"{before}{start}\n{table}\n{end}{after}"
+
+
 def main() -> int:
-    """Writes the figure and the table. Returns 1 where there is no run or the marks are missing."""
+    """Writes the figure and the tables. Returns 1 where there is no run or a mark is missing."""
+    readme = ROOT / "README.md"
+    with (ROOT / "benchmarks" / "call_path.csv").open(newline="", encoding="utf-8") as file:
+        calls = calls_table(list(csv.DictReader(file)))
     try:
         card = json.loads(RunFolder("recorded").need("scorecard.json").read_text(encoding="utf-8"))
-    except RunError as error:
+        text = between(readme.read_text(encoding="utf-8"), RESULT, result_table(card))
+        text = between(text, CALLS, calls)
+    except (RunError, ValueError) as error:
         print(error, file=sys.stderr)
-        return 1
-    readme = ROOT / "README.md"
-    before, start, rest = readme.read_text(encoding="utf-8").partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end:
-        print(f"README.md: {START} or {END} is missing; put both back", file=sys.stderr)
         return 1
     figure = ROOT / "docs" / "agreement.png"
     figure.parent.mkdir(exist_ok=True)
     plots.agreement(card).savefig(figure, dpi=110)
     with aside(readme) as part:
-        part.write_text(f"{before}{start}\n{result_table(card)}\n{end}{after}", encoding="utf-8")
-    print(f"README.md and {figure.relative_to(ROOT)} show the result of runs/recorded")
+        part.write_text(text, encoding="utf-8")
+    print(f"README.md and {figure.relative_to(ROOT)} show runs/recorded and benchmarks/")
     return 0
 
 
