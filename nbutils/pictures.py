@@ -2,19 +2,22 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from nbutils.backbone import Tree
 from nbutils.drawing import BLUE, GREEN, GREY, INK, ORANGE, SKY, WHITE, canvas, drawn, row_names
 from nbutils.records import Chunk, Question
 
+if TYPE_CHECKING:  # it imports torch, which takes seconds, and most figures do without
+    from nbutils.backbone import Tree
+
 
 @drawn
-def attention(tree: Tree, names: Sequence[str]) -> Figure:
+def attention(tree: "Tree", names: Sequence[str]) -> Figure:
     """Which token (row) sees which (column) in a tree: the shared text and each named branch."""
     total = tree.ends[-1] + 1
     sees = (tree.mask[0, 0, :total, :total] == 0).numpy().astype(int)

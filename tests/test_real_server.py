@@ -1,10 +1,6 @@
 """The series against llama.cpp's server with the shipped base model: a real model, no imitation."""
 
-import os
 import re
-import shutil
-import subprocess
-import sys
 import urllib.request
 from contextlib import closing
 from pathlib import Path
@@ -15,37 +11,23 @@ import pytest
 from nbutils.calls import CallPath
 from nbutils.embeddings import EmbeddingEndpoint
 from nbutils.endpoints import OpenAIChat
-from nbutils.jsonl import read_jsonl, write_jsonl
+from nbutils.jsonl import read_jsonl
 from nbutils.logprobs import NOT_GIVEN, verdict_probabilities
-from nbutils.profiles import ROOT, Budget, Limits
+from nbutils.profiles import Budget, Limits
 from nbutils.prompts import PAIRWISE, render_pairwise
-from nbutils.records import Answer, Judgement, Pair, Question, Resolution
-from nbutils.retrieval import chunk
+from nbutils.records import Answer, Judgement, Pair, Resolution
 from nbutils.roles import Role
 from nbutils.spend import Purse
 from nbutils.store import STORE, Call, Failure, Reply, Store
 from nbutils.vectors import StoredEmbedding
 from nbutils.verdicts import read_verdict
+from tests.checkout import make_checkout, run_series
 
 pytestmark = pytest.mark.slow
 
 MODEL = "smollm2-135m-instruct"
 # The base does not follow the judge's prompt, so the server is told what a reply looks like.
 GRAMMAR = 'root ::= "Verdict: [[" [ABC] "]]"'
-DOCUMENT = """# The Island
-
-## The Fog
-
-The fog came in Year Three and stayed for eleven days. Nobody could see the pier from the hut.
-
-## The Boats
-
-Old Patience is a workboat of oak. She carries six people and all the fuel of the winter.
-"""
-ASKED = {
-    "When did the fog come?": "In Year Three.",
-    "How many people does Old Patience carry?": "Six.",
-}
 PROFILE = """
 name = "tiny"
 document = {{ path = "island.md" }}
@@ -134,42 +116,14 @@ def test_its_embeddings_make_a_vector_index(local_server, path):
     assert len(fog) == len(boat) == 576 and fog != boat
 
 
-def questions():
-    chunks = chunk(DOCUMENT)
-    for n, (asked, reference) in enumerate(ASKED.items()):
-        piece = chunks[n - len(ASKED)]
-        yield Question(
-            question_id=f"q{n:03d}",
-            split=("train", "test")[n],
-            section=piece.section,
-            kind="fact",
-            question=asked,
-            reference=reference,
-            chunk_id=piece.chunk_id,
-            source_chunk_id=piece.chunk_id,
-            source=piece.text,
-        )
-
-
 @pytest.fixture
 def checkout(tmp_path, local_server):
-    """A copy of the repository with a profile and questions for the real server."""
-    for name in ("nbutils", "notebooks", "data"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    (tmp_path / "island.md").write_text(DOCUMENT)
     filled = PROFILE.format(model=MODEL, address=local_server, grammar=GRAMMAR)
-    (tmp_path / "tiny.toml").write_text(filled)
-    (tmp_path / "runs" / "tiny").mkdir(parents=True)
-    write_jsonl(tmp_path / "runs" / "tiny" / "questions.jsonl", questions())
-    return tmp_path
+    return make_checkout(tmp_path, filled)
 
 
-def run_series(checkout):
-    command = [sys.executable, "-m", "nbutils.run", "--profile", "tiny.toml"]
-    command += ["--from", "02", "--to", "03"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
+def summary_of(checkout):
+    done = run_series(checkout)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -190,7 +144,7 @@ def prompt_tokens_seen(address):
 
 def test_notebooks_02_and_03_with_a_real_model_as_answerer_and_as_judge(checkout, local_server):
     before = prompt_tokens_seen(local_server)
-    summary = run_series(checkout)
+    summary = summary_of(checkout)
     run = checkout / "runs" / "tiny"
     answers = read_jsonl(run / "answers.jsonl", Answer)
     assert len(answers) == 4 and all(row.text for row in answers)
@@ -216,7 +170,7 @@ def test_notebooks_02_and_03_with_a_real_model_as_answerer_and_as_judge(checkout
     )
 
     (run / "03_teacher_judgements.ipynb").unlink()  # so that it runs again
-    again = run_series(checkout)
+    again = summary_of(checkout)
     assert "02_answers skipped" in again and "03_teacher_judgements done" in again
     assert "teacher: 4 replies, 0 failed, 4 sent" in again
     assert prompt_tokens_seen(local_server) == seen
