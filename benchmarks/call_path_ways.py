@@ -17,12 +17,13 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 
 from nbutils.calls import CallPath
 from nbutils.endpoints import OpenAIChat
+from nbutils.exchange import Call, Reply
 from nbutils.profiles import DATA, Budget, Limits
 from nbutils.prompts import PAIRWISE, Messages, render_pairwise
 from nbutils.records import load_dataset
 from nbutils.roles import Role
 from nbutils.spend import Purse
-from nbutils.store import Call, Reply, Store
+from nbutils.store import Store
 
 WORKERS = 32
 MODEL = "judge"

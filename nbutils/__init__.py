@@ -4,8 +4,9 @@ The modules, by what they are about; the first line of each says what it does an
 
 Rows and files   records, jsonl, files, prompts, verdicts, resolution
 Choices          profiles, roles, runs
-Models           models; recorded, endpoints, huggingface, local, embeddings (whoever answers)
-The call path    calls, stage, service, store, spend
+Models           models; recorded, clients, endpoints, huggingface, local, embeddings
+                 (whoever answers)
+The call path    calls, stage, service, exchange, store, spend
 01 questions     documents, retrieval, vectors, questions, question_replies, splits
 02 answers       answering; own, own_rows (rows of your own)
 03 judgements    judging, logprobs

@@ -13,13 +13,13 @@ from typing import Protocol
 import bm25s
 import Stemmer
 
+from nbutils.exchange import Call, Failure, Reply
 from nbutils.models import ChatModel, ModelError, Models
 from nbutils.profiles import Profile
 from nbutils.prompts import ANSWER, render_answer
 from nbutils.recorded import recorded_answer
 from nbutils.records import Answer, Question
 from nbutils.roles import Role
-from nbutils.store import Call, Failure, Reply
 
 WEIGHTS = (0.5, 0.3, 0.2)  # chances of the best, second and third sentence
 

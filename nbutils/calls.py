@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 
 from tqdm import tqdm
 
+from nbutils.exchange import Call, Failure, Reply, request_key
 from nbutils.profiles import Limits
 from nbutils.service import Service
 from nbutils.spend import Purse, estimate
 from nbutils.stage import Stage
-from nbutils.store import Call, Failure, Reply, Store, request_key
+from nbutils.store import Store
 
 CLOSING_SECONDS = 10.0  # that Ctrl-C waits for connections to close
 LOG_SECONDS = 10.0  # between two lines of progress in a file; in a notebook or terminal 0.5

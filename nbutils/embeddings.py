@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import openai
 
-from nbutils.endpoints import asked, async_client
+from nbutils.clients import async_client
+from nbutils.endpoints import asked
+from nbutils.exchange import Call, Reply
 from nbutils.roles import Role, base_url
 from nbutils.service import CallError
 from nbutils.spend import Price
-from nbutils.store import Call, Reply
 from nbutils.vectors import EmbeddingError, Vector, pack, unpack
 
 ENDPOINT_BATCH = 64  # texts a request

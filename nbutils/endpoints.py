@@ -1,82 +1,30 @@
 """Chat models behind an endpoint that speaks OpenAI's protocol. Never retries, logs or keeps a key.
 
-A cloud, vLLM, Ollama and llama.cpp's server all speak it. A key goes to its own role's address in
-one header and nowhere else: not to where a redirect points, nor to a proxy between here and here.
+A cloud, vLLM, Ollama and llama.cpp's server all speak it.
 """
 
 import asyncio
-import ipaddress
 import json
-import logging
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 import openai
 
-from nbutils.roles import Endpoint, HostedRole, Role, base_url
+from nbutils.clients import async_client, redact
+from nbutils.exchange import Call, Reply, Token
+from nbutils.roles import HostedRole, Role, base_url
 from nbutils.service import CallError
 from nbutils.spend import Price
-from nbutils.store import Call, Reply, Token
 
 PASSING = (408, 409, 429)  # and all from 500: trying again may help
 NO_QUOTA = ("insufficient_quota", "billing_hard_limit_reached")
 SIDES = ("prompt", "completion")
 UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 TAIL = 24  # tokens kept from a reply's end: the verdict's line and what may follow it
-HIDDEN = "[key]"
-MASK = "(?:\u2026|[*.xX#\u2022]{2,})"  # what services write for the middle of a key
 SHORT = 300  # characters of a service's own words
-# What a request needs; the client would add others from the environment.
-OWN_HEADERS = {
-    *("host", "accept", "accept-encoding", "connection", "content-length", "content-type"),
-    *("transfer-encoding", "user-agent", "authorization"),
-}
-
-# They log a line a request, which a library that switches logging on would put into the notebook.
-for _name in ("httpx", "httpx2"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
-
-
-def client_arguments(role: Endpoint, key: str) -> dict[str, Any]:
-    """What openai's clients are made with, sync or async, so that they use this key alone.
-
-    A role that names no base_url speaks through the whole OPENAI_* environment (organisation,
-    project, custom headers); one that does gets nothing of it.
-    """
-    named = "" if role.base_url else None  # None: the client may read the environment
-    return {
-        "base_url": base_url(role),
-        "api_key": key or "none",
-        "admin_api_key": "",
-        "webhook_secret": "",
-        "organization": named,
-        "project": named,
-        "default_headers": {"Authorization": f"Bearer {key or 'none'}"},
-        "max_retries": 0,
-    }
-
-
-def http_arguments(role: Endpoint, hook: Callable[[httpx2.Request], Any]) -> dict[str, Any]:
-    """What the HTTP client under openai's is made with; `hook` strips the headers."""
-    host = urlsplit(base_url(role)).hostname or ""
-    return {
-        "follow_redirects": False,
-        "trust_env": not _is_here(host),  # else a proxy would see what is said on this machine
-        "event_hooks": {"request": [hook] if role.base_url else []},
-    }
-
-
-def own_headers_only(request: httpx2.Request) -> None:
-    """Takes off what the client put there from the environment."""
-    for name in list(request.headers):
-        if name not in OWN_HEADERS and not name.startswith("x-stainless-"):
-            del request.headers[name]
 
 
 class OpenAIChat:
@@ -115,20 +63,6 @@ class OpenAIChat:
     async def close(self) -> None:
         if self._client is not None:
             await self._client.close()
-
-
-def async_client(role: Endpoint, key: str, timeout_s: float) -> openai.AsyncOpenAI:
-    """openai's client for one role, on its own HTTP client."""
-
-    async def hook(request: httpx2.Request) -> None:
-        own_headers_only(request)
-
-    http = openai.DefaultAsyncHttpx2Client(
-        **http_arguments(role, hook),
-        timeout=timeout_s,
-        limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=1000),
-    )
-    return openai.AsyncOpenAI(**client_arguments(role, key), http_client=http, timeout=timeout_s)
 
 
 async def asked(
@@ -217,23 +151,6 @@ def read_tokens(logprobs: Any) -> tuple[Token, ...]:
     )
 
 
-def redact(text: str, key: str) -> str:
-    """The text without the key: whole, cut short, or masked as services like to quote it."""
-    return _quotes(key).sub(HIDDEN, text) if len(key) > 3 else text
-
-
-@lru_cache
-def _quotes(key: str) -> re.Pattern[str]:
-    """What of a key may stand in a message: all of it, 8 letters or more of either end, or 3 or
-    more beside a mask."""
-    heads = [re.escape(key[:n]) for n in range(len(key), 2, -1)]
-    tails = [re.escape(key[-n:]) for n in range(len(key), 2, -1)]
-    head, tail = "|".join(heads), "|".join(tails)
-    long = "|".join([heads[0], *heads[1:-5], *tails[1:-5]])
-    masked = f"(?:{head}){MASK}(?:{tail})|(?:{head}){MASK}|{MASK}(?:{tail})"
-    return re.compile(f"{masked}|{long}")
-
-
 def _count(usage: Any, name: str) -> int | None:
     """A number of tokens; None, unknown, where what is told is none."""
     told = usage.get(name) if isinstance(usage, dict) else None
@@ -258,11 +175,3 @@ def _seconds(headers: Mapping[str, str]) -> float | None:
         return max(0.0, (parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds())
     except (TypeError, ValueError, OverflowError):
         return None
-
-
-def _is_here(host: str) -> bool:
-    """Whether a host is this machine."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -14,11 +14,12 @@ import openai
 from huggingface_hub import AsyncInferenceClient
 from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError, OfflineModeIsEnabled
 
-from nbutils.endpoints import UNSENT, odd, read_completion, redact, refusal
+from nbutils.clients import redact
+from nbutils.endpoints import UNSENT, odd, read_completion, refusal
+from nbutils.exchange import Call, Reply
 from nbutils.roles import Role
 from nbutils.service import CallError
 from nbutils.spend import Price
-from nbutils.store import Call, Reply
 
 ROUTER = "https://router.huggingface.co/v1"
 

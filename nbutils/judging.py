@@ -12,11 +12,11 @@ from typing import get_args
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from nbutils.exchange import Call, Failure, Reply
 from nbutils.logprobs import verdict_probabilities
 from nbutils.models import ChatModel
 from nbutils.prompts import GRADE, PAIRWISE, render_grade, render_pairwise
 from nbutils.records import Answer, Grade, Judgement, Order, Pair, Question, Source
-from nbutils.store import Call, Failure, Reply
 from nbutils.verdicts import in_pair_labels, read_score, read_verdict
 
 ORDERS: tuple[Order, ...] = get_args(Order)

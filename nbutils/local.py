@@ -26,11 +26,11 @@ from nbutils.causal_lm import (
     weights_sha256,
 )
 from nbutils.chat_format import ChatFormat
+from nbutils.exchange import Call, Reply, Token
 from nbutils.generation import Chooser, generate
 from nbutils.roles import Role
 from nbutils.service import CallError
 from nbutils.spend import Price
-from nbutils.store import Call, Reply, Token
 from nbutils.weights import WeightsError
 
 TAIL = 24  # tokens kept from a reply's end: the verdict's line and what may follow it

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
+from nbutils.exchange import Reply, Token
 from nbutils.records import Judgement, Label, Order, Probabilities
-from nbutils.store import Reply, Token
 from nbutils.verdicts import Letter, Verdict, in_pair_labels
 
 LEFT_OUT = 0.01  # share of the three that letters missing among the alternatives may hold

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import pandas as pd
 
 from nbutils.calls import CallPath
+from nbutils.exchange import Call, Failure, Reply
 from nbutils.profiles import DATA, Profile
 from nbutils.recorded import recorded_calls
 from nbutils.records import Dataset, load_dataset
@@ -18,7 +19,7 @@ from nbutils.roles import HostedRole, Role, base_url, read_key
 from nbutils.runs import RunFolder
 from nbutils.service import Service
 from nbutils.spend import Purse
-from nbutils.store import PAID, RECORDED, STORE, Call, Failure, Reply, Store
+from nbutils.store import PAID, RECORDED, STORE, Store
 
 if TYPE_CHECKING:
     from nbutils.vectors import StoredEmbedding

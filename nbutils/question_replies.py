@@ -5,8 +5,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
+from nbutils.exchange import Reply
 from nbutils.records import Kind
-from nbutils.store import Reply
 
 FIELDS = ("question", "kind", "reference")
 # Question: | Q3. | 1) | **Question 2:** | 4 - ; but not 3.5 percent, 5-year or Q fever

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from nbutils.exchange import Call, Failure
 from nbutils.models import ChatModel
 from nbutils.profiles import DocumentChoice, SplitChoice
 from nbutils.prompts import QUESTIONS, render_questions
@@ -15,7 +16,6 @@ from nbutils.question_replies import read_questions as read_questions
 from nbutils.records import Chunk, Kind, Question, Split
 from nbutils.retrieval import NO_HEADING, Retriever, says_something
 from nbutils.splits import SplitError, like_texts, question_split, split_sections
-from nbutils.store import Call, Failure
 
 
 class QuestionError(ValueError):

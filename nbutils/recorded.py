@@ -3,11 +3,11 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 
+from nbutils.exchange import UNRECORDED, Call
 from nbutils.jsonl import Row
 from nbutils.prompts import Messages, render_grade, render_pairwise, render_questions
 from nbutils.records import Dataset, Question
 from nbutils.roles import Role
-from nbutils.store import UNRECORDED, Call
 
 # The prompts, by role, under which the rows of data/kestrel were made.
 RECORDED_PROMPTS = {

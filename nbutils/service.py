@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
+from nbutils.exchange import Call, Reply
 from nbutils.spend import Price
-from nbutils.store import Call, Reply
 
 
 class CallError(Exception):

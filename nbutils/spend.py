@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from nbutils.exchange import Call, Reply
 from nbutils.profiles import Budget
-from nbutils.store import Call, Reply, Store
+from nbutils.store import Store
 
 MILLION = 1_000_000
 BYTES_A_TOKEN = 4  # in an estimate; in a bound, a token is taken to be one byte

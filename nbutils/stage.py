@@ -7,10 +7,11 @@ from itertools import islice
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
+from nbutils.exchange import Call, Failure, Reply
 from nbutils.profiles import Limits
 from nbutils.service import CallError, Service
 from nbutils.spend import BudgetReached, Purse, bound, cost
-from nbutils.store import Call, Failure, Reply, Store
+from nbutils.store import Store
 
 ODD_TRIES = 3  # attempts at a reply that came and made no sense
 BACKING_OFF = 4  # calls alive, in flight or backing off, for each call that may be in flight

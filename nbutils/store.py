@@ -4,18 +4,16 @@ A row's key is the SHA-256 of the canonical request, so a reply is found again o
 that it answers. Rows are committed as they arrive; a process that is killed loses none of them.
 """
 
-import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from nbutils.prompts import Messages
+from nbutils.exchange import Call, Reply, Token, request_key
 
-UNRECORDED = "unrecorded"  # the prompt of recorded answers, whose prompts were not kept
 STORE = "calls.sqlite"  # in a run folder
 RECORDED = "recorded"  # endpoint and model of every recorded row
 APPLICATION_ID = 0x6E627563  # marks an SQLite file as a store of calls
@@ -45,70 +43,11 @@ class ReplayMiss(LookupError):
 
 
 @dataclass(frozen=True)
-class Call:
-    """One thing to be asked, before it is known of whom."""
-
-    role: str  # question_writer, answerer, teacher, grader, embedder or student
-    data_id: str  # c01; q000/gemma-3-270m; p182/flipped: names the row in messages and summaries
-    prompt: str = UNRECORDED  # the prompt's fingerprint
-    messages: Messages | None = None  # the rendered prompt; None where it was not recorded
-    replicate: int = 0  # to ask the same again, as if it were another call
-
-
-@dataclass(frozen=True)
-class Token:
-    """One token of a reply with the likeliest tokens in its place (natural logarithms)."""
-
-    text: str
-    logprob: float
-    top: tuple[tuple[str, float], ...]
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What a model answered."""
-
-    text: str
-    finish_reason: str | None = None  # stop, length, content_filter, refusal or None: unknown
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    tokens: tuple[Token, ...] = ()  # the last ones of the text, where log-probabilities are given
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What a call ended in that got no reply."""
-
-    why: str  # one line
-
-
-@dataclass(frozen=True)
 class Spent:
     """What a store's ledger comes to; calls in flight when a process died count in full."""
 
     calls: int = 0  # requests sent, retries counted
     cost: float = 0.0
-
-
-def request_key(
-    endpoint: str, model: str, sampling: Mapping[str, Any], call: Call, recorded: bool = False
-) -> str:
-    """SHA-256 (hex) of the canonical request: JSON with sorted names and no spaces.
-
-    It covers all that decides a reply and neither credentials nor time-outs. A recorded row is
-    known by its role, id and prompt as well, since the messages of some were not kept.
-    """
-    whole = {
-        "endpoint": endpoint,
-        "model": model,
-        "sampling": dict(sampling),
-        "messages": call.messages,
-        "replicate": call.replicate,
-    }
-    if recorded:
-        whole |= {"role": call.role, "data_id": call.data_id, "prompt": call.prompt}
-    text = json.dumps(whole, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 class Store:

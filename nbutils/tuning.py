@@ -13,7 +13,8 @@ import openai
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_before_delay
 from tenacity import wait_random_exponential as exponential
 
-from nbutils.endpoints import client_arguments, http_arguments, own_headers_only, redact, refusal
+from nbutils.clients import client_arguments, http_arguments, own_headers_only, redact
+from nbutils.endpoints import refusal
 from nbutils.roles import HostedRole, base_url
 from nbutils.service import CallError
 

@@ -13,8 +13,8 @@ from llama_index.core.bridge.pydantic import PrivateAttr
 from numpy.typing import NDArray
 
 from nbutils.calls import CallPath
+from nbutils.exchange import Call, Failure, Reply
 from nbutils.service import Service
-from nbutils.store import Call, Failure, Reply
 
 Vector = NDArray[np.float32]
 

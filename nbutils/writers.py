@@ -6,6 +6,7 @@ none. Each is judged beside its own base, untuned, by the code and the prompt th
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from typing import NamedTuple
 
 from nbutils.agreement import Judge
 from nbutils.events import finetuning_events, hold_out
@@ -26,16 +27,17 @@ GENERATIVE = "generative"  # its folder in the run's
 LONGEST = 200  # tokens of a reply of the generative student
 
 
-def start_hosted(
-    profile: Profile,
-    run: RunFolder,
-    pairs: Sequence[Pair],
-    questions: Sequence[Question],
-    answers: Sequence[Answer],
-    judgements: Sequence[Judgement],
-    resolutions: Sequence[Resolution],
-    seed: int,
-) -> str:
+class TrainRows(NamedTuple):
+    """The rows of train that a student learns from."""
+
+    pairs: Sequence[Pair]
+    questions: Sequence[Question]
+    answers: Sequence[Answer]
+    judgements: Sequence[Judgement]
+    resolutions: Sequence[Resolution]
+
+
+def start_hosted(profile: Profile, run: RunFolder, rows: TrainRows, seed: int) -> str:
     """Starts the job of a hosted student, or attaches to the one that was started; says which.
 
     It takes a while at the service, and a refusal is better known early. Raises what hosted.py
@@ -45,24 +47,15 @@ def start_hosted(
     if role is None:
         return "this profile names no hosted student"
     teach, validation = (
-        finetuning_events(part, questions, answers, judgements, resolutions)
-        for part in hold_out(pairs, questions, role.validation_share, seed)
+        finetuning_events(part, *rows[1:])
+        for part in hold_out(rows.pairs, rows.questions, role.validation_share, seed)
     )
     with _hosted(profile, run) as student:
         student.finetune(teach, validation)
         return f"job {student.get_current_job().id} of the hosted student is under way"
 
 
-def teach_written(
-    profile: Profile,
-    run: RunFolder,
-    pairs: Sequence[Pair],
-    questions: Sequence[Question],
-    answers: Sequence[Answer],
-    judgements: Sequence[Judgement],
-    resolutions: Sequence[Resolution],
-    seed: int,
-) -> dict[str, str]:
+def teach_written(profile: Profile, run: RunFolder, rows: TrainRows, seed: int) -> dict[str, str]:
     """Trains the generative student and waits for the hosted one: what each answers by, or {}.
 
     Run again, a training goes on from its last whole epoch. Raises what hosted.py and
@@ -70,7 +63,7 @@ def teach_written(
     """
     found = {}
     if profile.generative_student is not None:
-        taught = lessons(pairs, questions, answers, judgements, resolutions)
+        taught = lessons(*rows)
         card = train_generative(profile.generative_student, taught, seed, run.path(GENERATIVE))
         found["generative student"] = f"{card['base']} with an adapter in {GENERATIVE}/"
     if profile.hosted_student is not None:

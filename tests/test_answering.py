@@ -11,13 +11,13 @@ from nbutils.answering import (
     answerers,
     split_sentences,
 )
+from nbutils.exchange import Failure, Reply
 from nbutils.models import ModelError, Models
 from nbutils.profiles import DATA, load_profile
 from nbutils.prompts import ANSWER, render_answer
 from nbutils.records import Answer, load_dataset
 from nbutils.roles import Role
 from nbutils.runs import RunFolder
-from nbutils.store import Failure, Reply
 from tests.server import Fault
 
 LIVE = Role(service="openai", model="m", sampling={"max_tokens": 9})

@@ -15,11 +15,12 @@ import pytest
 
 from nbutils.calls import CallPath
 from nbutils.endpoints import OpenAIChat
+from nbutils.exchange import Call, Failure
 from nbutils.profiles import Budget, Limits
 from nbutils.roles import Role, read_key
 from nbutils.spend import Purse
 from nbutils.stage import StageStopped
-from nbutils.store import Call, Failure, Store
+from nbutils.store import Store
 from tests.server import CHAT, ROOT, Fault
 
 pytestmark = pytest.mark.slow

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbutils.embeddings import EmbeddingEndpoint, LocalEmbedding, read_vectors
+from nbutils.exchange import Call, Failure
 from nbutils.roles import Role
 from nbutils.service import CallError
-from nbutils.store import Call, Failure
 from nbutils.vectors import EmbeddingError, StoredEmbedding, unpack
 from tests import tiny as make
 from tests.server import Fault

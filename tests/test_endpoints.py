@@ -15,10 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbutils.endpoints import OpenAIChat, asked, read_completion, redact, refusal
+from nbutils.clients import redact
+from nbutils.endpoints import OpenAIChat, asked, read_completion, refusal
+from nbutils.exchange import Call, Reply
 from nbutils.roles import Role
 from nbutils.service import CallError
-from nbutils.store import Call, Reply, Store
+from nbutils.store import Store
 from tests.server import CHAT, Fault
 
 KEY = "sk-canary-0123456789abcdefghijklmnopqrstuvwxyz"

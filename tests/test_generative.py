@@ -17,13 +17,13 @@ from nbutils.causal_lm import (
     weights_sha256,
 )
 from nbutils.chat_format import ChatFormat
+from nbutils.exchange import Call
 from nbutils.generative import GenerativeError, train_generative
 from nbutils.lessons import encode, lesson_loss
 from nbutils.local import LocalChat
 from nbutils.logprobs import verdict_probabilities
 from nbutils.prompts import PAIRWISE
 from nbutils.roles import GenerativeRole, Role
-from nbutils.store import Call
 from nbutils.training import CHECKPOINT
 from nbutils.untuned import generate
 from nbutils.verdicts import read_verdict

@@ -6,12 +6,12 @@ from html.parser import HTMLParser
 
 import pytest
 
+from nbutils.exchange import Failure, Reply, Token
 from nbutils.judging import JudgingError, grade_answers, judge_pairs, show_judgement
 from nbutils.models import replay
 from nbutils.profiles import DATA
 from nbutils.prompts import GRADE, PAIRWISE
 from nbutils.records import Answer, Judgement, Pair, Question, load_dataset, read_jsonl, write_jsonl
-from nbutils.store import Failure, Reply, Token
 
 QUESTION = Question("q000", "train", "s", "fact", "Which boat?", "Dunlin.", "c0", "c0", "A source.")
 ANSWERS = [Answer("q000", "one", "Dunlin."), Answer("q000", "two", "Plover.")]

@@ -10,6 +10,7 @@ from nbutils import local
 from nbutils.calls import CallPath
 from nbutils.causal_lm import weights_sha256
 from nbutils.chat_format import ChatFormat
+from nbutils.exchange import Call, Failure, Reply
 from nbutils.generation import Chooser, Interrupted, generate
 from nbutils.local import TAIL, LocalChat, LocalError
 from nbutils.profiles import Budget, Limits
@@ -17,7 +18,7 @@ from nbutils.roles import Role
 from nbutils.service import CallError
 from nbutils.spend import Price, Purse
 from nbutils.stage import StageStopped
-from nbutils.store import Call, Failure, Reply, Store
+from nbutils.store import Store
 from tests.chatty import loaded, said, save_chat_base
 from tests.tiny import TOYS, WORDS
 

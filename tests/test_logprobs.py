@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nbutils.logprobs
+from nbutils.exchange import Reply, Token
 from nbutils.logprobs import (
     NOT_GIVEN,
     NOT_LOGARITHMS,
@@ -22,7 +23,6 @@ from nbutils.logprobs import (
 )
 from nbutils.records import Judgement, Order, Probabilities
 from nbutils.resolution import resolve
-from nbutils.store import Reply, Token
 from nbutils.verdicts import read_verdict
 
 TEXT = "Only A has the year.\n[[A]]"

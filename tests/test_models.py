@@ -3,6 +3,7 @@ import json
 import pytest
 
 from nbutils import endpoints
+from nbutils.exchange import Call, Failure, Reply
 from nbutils.models import LiveModel, Models, ReplayModel, paid, replay
 from nbutils.profiles import DATA, load_profile
 from nbutils.prompts import GRADE, PAIRWISE, render_grade, render_pairwise
@@ -11,7 +12,7 @@ from nbutils.records import load_dataset
 from nbutils.roles import KeyMissing, ProfileError
 from nbutils.runs import RunFolder
 from nbutils.stage import StageStopped
-from nbutils.store import Call, Failure, ReplayMiss, Reply, Store, StoreError
+from nbutils.store import ReplayMiss, Store, StoreError
 from tests.server import CHAT, Fault
 
 MINE = """\

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nbutils.exchange import Reply
 from nbutils.profiles import DATA
 from nbutils.question_replies import Line, read_questions, without_label
 from nbutils.records import load_dataset
-from nbutils.store import Reply
 
 
 def line(question="Who counts seals?", kind="fact", reference="Corriden", **more):

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nbutils.exchange import Failure, Reply
 from nbutils.models import ReplayModel
 from nbutils.profiles import DATA, DocumentChoice, RetrievalChoice, SplitChoice, load_profile
 from nbutils.questions import (
@@ -20,7 +21,7 @@ from nbutils.records import Chunk, load_dataset
 from nbutils.retrieval import Retriever, chunk
 from nbutils.service import CallError
 from nbutils.splits import SplitError
-from nbutils.store import Failure, Reply, Store
+from nbutils.store import Store
 from nbutils.vectors import StoredEmbedding
 from tests.words import Words, call_path
 

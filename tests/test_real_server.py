@@ -11,6 +11,7 @@ import pytest
 from nbutils.calls import CallPath
 from nbutils.embeddings import EmbeddingEndpoint
 from nbutils.endpoints import OpenAIChat
+from nbutils.exchange import Call, Failure, Reply
 from nbutils.jsonl import read_jsonl
 from nbutils.logprobs import NOT_GIVEN, verdict_probabilities
 from nbutils.profiles import Budget, Limits
@@ -18,7 +19,7 @@ from nbutils.prompts import PAIRWISE, render_pairwise
 from nbutils.records import Answer, Judgement, Pair, Resolution
 from nbutils.roles import Role
 from nbutils.spend import Purse
-from nbutils.store import STORE, Call, Failure, Reply, Store
+from nbutils.store import STORE, Store
 from nbutils.vectors import StoredEmbedding
 from nbutils.verdicts import read_verdict
 from tests.checkout import make_checkout, run_series

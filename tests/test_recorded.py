@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from nbutils import prompts
+from nbutils.exchange import Call
 from nbutils.profiles import DATA
 from nbutils.prompts import PAIRWISE, render_pairwise
 from nbutils.recorded import (
@@ -16,7 +17,7 @@ from nbutils.recorded import (
 )
 from nbutils.records import load_dataset
 from nbutils.roles import Role
-from nbutils.store import Call, ReplayMiss, Store
+from nbutils.store import ReplayMiss, Store
 
 RECORDED = Role(service="recorded", model="recorded")
 COPIED = Role(service="extractive", model="extractive")

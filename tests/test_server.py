@@ -9,9 +9,9 @@ from contextlib import suppress
 import openai
 import pytest
 
+from nbutils.exchange import UNRECORDED
 from nbutils.recorded import recorded_calls
 from nbutils.records import load_dataset
-from nbutils.store import UNRECORDED
 from tests.server import CHAT, Fault, Server
 from tests.server.recorded import KESTREL, write_replies
 

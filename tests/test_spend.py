@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbutils.calls import CallPath
+from nbutils.exchange import Call, Reply
 from nbutils.profiles import Budget, Limits
 from nbutils.prompts import render_pairwise
 from nbutils.spend import FRAME, MILLION, BudgetReached, Price, Purse, bound, cost, estimate
 from nbutils.stage import StageStopped
-from nbutils.store import Call, Reply, Store
+from nbutils.store import Store
 
 DEAR = Price(2.0, 10.0)  # of a million tokens in and out
 

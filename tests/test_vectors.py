@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from nbutils.exchange import Reply
 from nbutils.service import CallError
-from nbutils.store import Reply
 from nbutils.vectors import EmbeddingError, StoredEmbedding, pack, unpack
 from tests.words import SIZE, Words, call_path, embed
 

@@ -11,7 +11,7 @@ from nbutils.prompts import PAIRWISE
 from nbutils.records import Answer, Judgement, Pair, Question
 from nbutils.resolution import resolve_all
 from nbutils.runs import RunFolder
-from nbutils.writers import judge_written, start_hosted, teach_written
+from nbutils.writers import TrainRows, judge_written, start_hosted, teach_written
 from tests.chatty import save_chat_base
 from tests.server import CHAT
 
@@ -75,13 +75,13 @@ def made(server, tmp_path):
 
 
 def rows():
-    return PAIRS, QUESTIONS, ANSWERS, JUDGED, resolve_all(JUDGED)
+    return TrainRows(PAIRS, QUESTIONS, ANSWERS, JUDGED, resolve_all(JUDGED))
 
 
 def test_a_profile_without_them_has_none(made, server):
     profile, run = made("")
-    assert start_hosted(profile, run, *rows(), 0) == "this profile names no hosted student"
-    assert teach_written(profile, run, *rows(), 0) == {}
+    assert start_hosted(profile, run, rows(), 0) == "this profile names no hosted student"
+    assert teach_written(profile, run, rows(), 0) == {}
     assert judge_written(profile, run, PAIRS, QUESTIONS, ANSWERS) == []
     assert not server.requests()
 
@@ -89,8 +89,8 @@ def test_a_profile_without_them_has_none(made, server):
 def test_the_hosted_student_is_taught_once_and_judged_beside_its_base(made, server):
     profile, run = made(HOSTED)
     for _ in range(2):
-        assert "ftjob-0001" in start_hosted(profile, run, *rows(), 0)
-    taught = teach_written(profile, run, *rows(), 0)
+        assert "ftjob-0001" in start_hosted(profile, run, rows(), 0)
+    taught = teach_written(profile, run, rows(), 0)
     assert taught == {"hosted student": "ft:base:loopback::0001"}
     server.script("text:So.\n[[A]]", model="ft:base")
     server.script("text:No idea.", model="base")
@@ -108,7 +108,7 @@ def test_the_hosted_student_is_taught_once_and_judged_beside_its_base(made, serv
 
 def test_no_section_is_taught_and_validated(made, server):
     profile, run = made(HOSTED)
-    start_hosted(profile, run, *rows(), 0)
+    start_hosted(profile, run, rows(), 0)
     files = [r.body for r in server.requests() if r.path == "/v1/files" and r.method == "POST"]
     sources = [{n for n in range(30) if f"It was {n}." in body} for body in files]
     assert [len(found) for found in sources] == [20, 10]  # two sections of three, and the third
@@ -119,7 +119,7 @@ def test_a_refused_job_ends_at_the_start_with_the_way_out(made, server):
     server.set(refuse_jobs=403)
     profile, run = made(HOSTED)
     with pytest.raises(HostedError, match="the profile 'open'"):
-        start_hosted(profile, run, *rows(), 0)
+        start_hosted(profile, run, rows(), 0)
 
 
 def test_the_generative_student_is_taught_and_asked_through_the_call_path(
@@ -128,7 +128,7 @@ def test_the_generative_student_is_taught_and_asked_through_the_call_path(
     toy = save_chat_base(tmp_path / "toy")
     table = f'[generative_student]\nmodel = "{toy}"\nepochs = 1\nrank = 2\nbatch = 10\n'
     profile, run = made(table + "alpha = 1.0\n")
-    taught = teach_written(profile, run, *rows(), 0)
+    taught = teach_written(profile, run, rows(), 0)
     assert list(taught) == ["generative student"]
     assert (run.folder / "generative/adapter_model.safetensors").is_file()
     tuned, untuned = judge_written(profile, run, PAIRS[:2], QUESTIONS, ANSWERS)

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 import numpy as np
 
 from nbutils.calls import CallPath
+from nbutils.exchange import Reply
 from nbutils.profiles import Budget, Limits
 from nbutils.service import CallError
 from nbutils.spend import Price, Purse
-from nbutils.store import Reply, Store
+from nbutils.store import Store
 from nbutils.vectors import pack
 
 SIZE = 64

@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from nbutils.exchange import UNRECORDED
 from nbutils.recorded import recorded_calls
 from nbutils.records import load_dataset
-from nbutils.store import UNRECORDED
 
 KESTREL = Path(__file__).parent.parent.parent / "data" / "kestrel"
 
