@@ -1,4 +1,4 @@
-# make run | test | lab | lint, each after setting up .venv where that is needed (tools/set_up.py).
+# make run | test | lab | review | lint, each after setting up .venv where that is needed (tools/set_up.py).
 #   PYTHON=python3.12   set up with this Python
 #   PY=python           use the active environment, as it is, in place of .venv
 #   ARGS="--quick"      options for the command: make run ARGS=--quick, make test ARGS="-k verdicts"
@@ -6,7 +6,7 @@ PYTHON ?= python3
 PY ?= .venv/bin/python
 READY := $(if $(filter .venv/bin/python,$(PY)),.venv/ready)
 
-.PHONY: run test lab lint
+.PHONY: run test lab review lint
 
 run: $(READY)
 	$(PY) -m nbutils.run --profile recorded $(ARGS)
@@ -16,6 +16,11 @@ test: $(READY)
 
 lab: $(READY)
 	$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks $(ARGS)
+
+# Notebook 04 as a page without code, for this machine alone: open the address that it prints.
+review: $(READY)
+	$(PY) -m voila notebooks/04_review.ipynb --no-browser --Voila.ip=127.0.0.1 \
+	  --Voila.auto_token=True --VoilaConfiguration.file_allowlist='[]' --show_tracebacks=True $(ARGS)
 
 lint: $(READY)
 	$(PY) -m ruff check .

@@ -1,6 +1,7 @@
 """Measures judges against the teacher over every pair. Never drops a pair and calls no model."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,7 +80,7 @@ def scorecard(teacher: Judge, judges: list[Judge], pairs: list[Pair], seed: int)
         for number, first in enumerate(judges)
         for second in judges[number + 1 :]
     ]
-    return {key: _rounded(value) for key, value in card.items()}
+    return {key: rounded(value) for key, value in card.items()}
 
 
 def compare(
@@ -98,8 +99,8 @@ def compare(
     questions and so keeps that dependence: where the two differ, go by its interval. Half a credit
     (equal scores) is, for the test, less than right and more than wrong.
     """
-    truth = _resolved(teacher, pairs)
-    said = list(zip(_resolved(first, pairs), _resolved(second, pairs), strict=True))
+    truth = resolved(teacher, pairs)
+    said = list(zip(resolved(first, pairs), resolved(second, pairs), strict=True))
     questions = [pair.question_id for pair in pairs]
     result: Card = {"first": first.name, "second": second.name, "pairs": len(pairs)}
     for name, rule in (("agreement", measures.hit), ("preference", measures.credit)):
@@ -116,7 +117,7 @@ def compare(
             "only_second": losses,
             "mcnemar_p": mcnemar([[0, gains], [losses, 0]], exact=True).pvalue,
         }
-    return {key: _rounded(value) for key, value in result.items()}
+    return {key: rounded(value) for key, value in result.items()}
 
 
 def orders(judge: Judge, pairs: list[Pair]) -> measures.Orders:
@@ -127,7 +128,7 @@ def orders(judge: Judge, pairs: list[Pair]) -> measures.Orders:
     """
     said = {(row.pair_id, row.order): row.verdict for row in judge.judgements}
     found: measures.Orders = []
-    for row in _resolved(judge, pairs):
+    for row in resolved(judge, pairs):
         scored = row.verdict == "unreadable" or row.margin is not None
         if judge.judgements or row.verdict == "conflict" or not scored:
             try:
@@ -145,7 +146,7 @@ def win_rates(judge: Judge, pairs: list[Pair]) -> pd.DataFrame:
     """One row an answerer, best first: its pairs, how many it won (leaning too), tied, lost or saw
     undecided (conflict, unreadable), and rate = (won + half of tied) / pairs."""
     fates = []
-    for pair, resolution in zip(pairs, _resolved(judge, pairs), strict=True):
+    for pair, resolution in zip(pairs, resolved(judge, pairs), strict=True):
         for name, own in ((pair.answerer_a, "a"), (pair.answerer_b, "b")):
             other = {"tie": "tied", "a": "lost", "b": "lost"}.get(resolution.verdict, "undecided")
             fates.append((name, "won" if resolution.verdict == own else other))
@@ -159,7 +160,7 @@ def win_rates(judge: Judge, pairs: list[Pair]) -> pd.DataFrame:
 
 def longer_wins(judge: Judge, longest: Judge, pairs: list[Pair]) -> float | None:
     """Share of the judge's winners that are the longer answer; equal lengths count one half."""
-    both = zip(_resolved(judge, pairs), _resolved(longest, pairs), strict=True)
+    both = zip(resolved(judge, pairs), resolved(longest, pairs), strict=True)
     credits = [credit for ours, long in both if (credit := measures.credit(ours, long)) is not None]
     return sum(credits) / len(credits) if credits else None
 
@@ -189,12 +190,12 @@ def _subsets(pairs: list[Pair]) -> dict[str, list[Pair]]:
 
 def _own(judge: Judge, pairs: list[Pair]) -> Card:
     """What needs no teacher: the counts of verdicts, and the sway of the order."""
-    return measures.counts(_resolved(judge, pairs)) | measures.position(orders(judge, pairs))
+    return measures.counts(resolved(judge, pairs)) | measures.position(orders(judge, pairs))
 
 
 def _against(teacher: Judge, judge: Judge, pairs: list[Pair], seed: int) -> Card:
     """All figures of one judge on some pairs."""
-    both = list(zip(_resolved(teacher, pairs), _resolved(judge, pairs), strict=True))
+    both = list(zip(resolved(teacher, pairs), resolved(judge, pairs), strict=True))
     questions = [pair.question_id for pair in pairs]
     sure = not judge.judgements or any(row.probabilities for row in judge.judgements)
     return {
@@ -206,7 +207,7 @@ def _against(teacher: Judge, judge: Judge, pairs: list[Pair], seed: int) -> Card
     }
 
 
-def _resolved(judge: Judge, pairs: list[Pair]) -> list[Resolution]:
+def resolved(judge: Judge, pairs: Sequence[Pair]) -> list[Resolution]:
     """The judge's resolutions in the pairs' order. Raises ValueError on a gap or a bad score."""
     gaps = [pair.pair_id for pair in pairs if pair.pair_id not in judge.resolutions]
     if gaps:
@@ -220,12 +221,12 @@ def _resolved(judge: Judge, pairs: list[Pair]) -> list[Resolution]:
     return found
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """The value with floats of six significant digits (0 below 1e-12): files stay the same."""
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_rounded(item) for item in value]
+        return [rounded(item) for item in value]
     if isinstance(value, float):
         return float(f"{value:.6g}") if abs(value) > 1e-12 else 0.0
     return value

@@ -16,7 +16,7 @@ from llama_index.core.utils import get_tokenizer
 from nbutils.files import aside
 from nbutils.judging import ORDERS
 from nbutils.prompts import PAIRWISE, Messages, render_pairwise
-from nbutils.records import Answer, Judgement, Label, Order, Pair, Question, Resolution
+from nbutils.records import HUMAN, Answer, Judgement, Label, Order, Pair, Question, Resolution
 
 Event = dict[str, Messages]  # one line of the file: {"messages": [system, user, assistant]}
 ROLES = ["system", "user", "assistant"]
@@ -42,14 +42,17 @@ def finetuning_events(
 
     Of a pair's two judgements, the lesson is the one that argues for the final verdict: of a
     leaning pair the order that named the winner, otherwise the original order. A conflict and an
-    unreadable pair teach nothing. Rows are matched by pair id, never by position.
+    unreadable pair teach nothing. Nor does a person's verdict that neither of the teacher's
+    replies argues for: there is no such reply to learn. Rows are matched by pair id, never by
+    position.
 
     Raises EventError where a pair is not of the train split, what it needs is missing or there
-    twice, a judgement was made under another prompt, or no order gives the resolved verdict.
+    twice, a judgement was made under another prompt, or no order gives the teacher's own verdict.
     """
     asked = _keyed((row.question_id, row) for row in questions)
     texts = _keyed(((row.question_id, row.answerer), row.text) for row in answers)
     judged = _keyed(((row.pair_id, row.judge, row.order), row) for row in judgements)
+    teachers = {pair_id: judge for pair_id, judge, _ in judged}
     resolved = _keyed((row.pair_id, row) for row in resolutions)
     events = []
     for pair in pairs:
@@ -59,7 +62,10 @@ def finetuning_events(
         resolution = _needed(resolved, pair.pair_id, pair)
         if resolution.verdict not in get_args(Label):
             continue
-        lesson = _lesson(pair, resolution, judged)
+        judge = resolution.judge if resolution.judge != HUMAN else teachers.get(pair.pair_id, "")
+        lesson = _lesson(pair, resolution, judge, judged)
+        if lesson is None:
+            continue
         question = _needed(asked, pair.question_id, pair)
         first, second = (
             _needed(texts, (pair.question_id, who), pair)
@@ -166,10 +172,16 @@ def _tokens(event: Event, where: str, count: Callable[[str], list[int]]) -> int:
 
 
 def _lesson(
-    pair: Pair, resolution: Resolution, judged: Mapping[tuple[str, str, Order], Judgement]
-) -> Judgement:
-    """The first of the pair's two judgements, original before flipped, with the final verdict."""
-    both = [_needed(judged, (pair.pair_id, resolution.judge, order), pair) for order in ORDERS]
+    pair: Pair,
+    resolution: Resolution,
+    judge: str,
+    judged: Mapping[tuple[str, str, Order], Judgement],
+) -> Judgement | None:
+    """The first of the judge's two judgements, original before flipped, with the final verdict.
+
+    None where that verdict is a person's and neither gives it.
+    """
+    both = [_needed(judged, (pair.pair_id, judge, order), pair) for order in ORDERS]
     for row in both:
         if row.prompt != PAIRWISE.fingerprint:
             what = f"was judged under {row.prompt}, not {PAIRWISE.fingerprint}"
@@ -177,6 +189,8 @@ def _lesson(
     for row in both:
         if row.verdict == resolution.verdict:
             return row
+    if resolution.judge == HUMAN:
+        return None
     why = f"no order gives the resolved verdict '{resolution.verdict}'"
     raise EventError(f"pair {pair.pair_id}: {why}; resolve the judgements again")
 

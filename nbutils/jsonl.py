@@ -20,7 +20,7 @@ class RecordError(ValueError):
 class Row:
     """What every row class says of itself."""
 
-    key: ClassVar[tuple[str, ...]]  # the fields that name a row: no two rows of a file share them
+    key: ClassVar[tuple[str, ...]]  # the fields that no two rows of a file share; (): rows may
     optional: ClassVar[tuple[str, ...]] = ()  # fields left out of the file where they are None
 
 
@@ -42,9 +42,9 @@ def read_jsonl(path: str | Path, cls: type[RowT]) -> list[RowT]:
     seen: dict[tuple[str, ...], int] = {}
     for number, line in enumerate(lines[:-1] if lines[-1] == b"" else lines, 1):
         try:
-            row = _read_row(line, cls)
+            row = row_of(line, cls)
             key = tuple(getattr(row, field) for field in cls.key)
-            if key in seen:
+            if key and key in seen:
                 why = f"stands on line {seen[key]} already"
                 raise fault(" + ".join(cls.key), " + ".join(key), why, "keep one of the two")
         except RecordError as error:
@@ -55,17 +55,45 @@ def read_jsonl(path: str | Path, cls: type[RowT]) -> list[RowT]:
 
 
 def write_jsonl(path: str | Path, rows: Iterable[Row]) -> None:
-    """Writes rows in their fields' order. The old file stays until the new one is whole.
-
-    A lone surrogate, which UTF-8 cannot hold, is written as its JSON escape.
-    """
+    """Writes rows in their fields' order. The old file stays until the new one is whole."""
     path = Path(path)
     with aside(path) as part, part.open("wb") as file:
         for row in rows:
-            values = asdict(row)
-            kept = {k: v for k, v in values.items() if v is not None or k not in row.optional}
-            line = json.dumps(kept, ensure_ascii=False, allow_nan=False) + "\n"
-            file.write(line.encode("utf-8", "backslashreplace"))
+            file.write(line_of(row))
+
+
+def line_of(row: Row) -> bytes:
+    """A row as its line, with the line's end.
+
+    A lone surrogate, which UTF-8 cannot hold, is written as its JSON escape. Raises ValueError on a
+    number that is not finite.
+    """
+    values = asdict(row)
+    kept = {k: v for k, v in values.items() if v is not None or k not in row.optional}
+    line = json.dumps(kept, ensure_ascii=False, allow_nan=False) + "\n"
+    return line.encode("utf-8", "backslashreplace")
+
+
+def row_of(line: bytes, cls: type[RowT]) -> RowT:
+    """One line, with or without its end, as a row.
+
+    Raises RecordError with field, value and remedy, which does not know file and line.
+    """
+    values = read_object(line)
+    known = get_type_hints(cls)
+    names = [field.name for field in fields(cls)]
+    for name, value in values.items():
+        if name not in names:
+            why = f"is not a field of {cls.__name__}"
+            raise fault(name, value, why, f"the fields are {', '.join(names)}")
+        try:
+            values[name] = _convert(value, known[name])
+        except TypeError as error:
+            raise fault(name, value, f"is not {error}", "mend that value") from None
+    for name in names:
+        if name not in values and name not in cls.optional:
+            raise RecordError(f"field '{name}' is missing; a {cls.__name__} row must have it")
+    return cls(**values)
 
 
 def read_object(line: bytes) -> dict[str, Any]:
@@ -99,25 +127,6 @@ def _shown(value: object) -> str:
     shorten = reprlib.Repr()
     shorten.maxstring = shorten.maxother = 80
     return shorten.repr(value)
-
-
-def _read_row(line: bytes, cls: type[RowT]) -> RowT:
-    """One line as a row. Raises RecordError with field, value and remedy."""
-    values = read_object(line)
-    known = get_type_hints(cls)
-    names = [field.name for field in fields(cls)]
-    for name, value in values.items():
-        if name not in names:
-            why = f"is not a field of {cls.__name__}"
-            raise fault(name, value, why, f"the fields are {', '.join(names)}")
-        try:
-            values[name] = _convert(value, known[name])
-        except TypeError as error:
-            raise fault(name, value, f"is not {error}", "mend that value") from None
-    for name in names:
-        if name not in values and name not in cls.optional:
-            raise RecordError(f"field '{name}' is missing; a {cls.__name__} row must have it")
-    return cls(**values)
 
 
 def _no_field_twice(items: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -15,7 +15,8 @@ verdict's token both act: CE with alpha / n and KL with 1 - alpha. That the thre
 whole share there, KL leaves to CE. At alpha 1 this is the plain fine-tuning of a hosted service;
 at alpha 0 the verdict alone is taught, and no reasons. A lesson without a KL term keeps alpha * CE,
 as a conflict keeps its KL term in targets.py. A conflict itself has no event and teaches nothing
-here: neither of its replies argues for a final verdict.
+here: neither of its replies argues for a final verdict. Nor has a person's verdict that neither of
+the teacher's replies argues for.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,7 +31,7 @@ from nbutils.causal_lm import ROUND
 from nbutils.chat_format import ChatFormat
 from nbutils.events import finetuning_events
 from nbutils.prompts import Messages
-from nbutils.records import Answer, Judgement, Pair, Probabilities, Question, Resolution
+from nbutils.records import HUMAN, Answer, Judgement, Pair, Probabilities, Question, Resolution
 from nbutils.verdicts import Letter, read_verdict
 
 
@@ -72,7 +73,7 @@ def lessons(
     judgements: Iterable[Judgement],
     resolutions: Iterable[Resolution],
 ) -> list[Lesson]:
-    """One lesson for each pair that is resolved to a, b or tie: its event and its soft target.
+    """One lesson for each pair that has an event: the event and the resolution's soft target.
 
     Raises EventError where the rows do not make events (see finetuning_events).
     """
@@ -96,7 +97,7 @@ def lessons(
             [resolution] if resolution else [],
         )
         assert resolution is not None  # finetuning_events has raised otherwise
-        for event in events:  # one, or none for a conflict
+        for event in events:  # one, or none where nothing argues for a verdict
             target = _as_shown(resolution, own)
             found.append(Lesson(pair.pair_id, event["messages"], target))
     return found
@@ -133,7 +134,7 @@ def _as_shown(resolution: Resolution, judgements: Sequence[Judgement]) -> Probab
     orders = {
         row.order
         for row in judgements
-        if row.judge == resolution.judge and row.verdict == resolution.verdict
+        if resolution.judge in (row.judge, HUMAN) and row.verdict == resolution.verdict
     }
     if resolution.target is None or "original" in orders:
         return resolution.target

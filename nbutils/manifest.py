@@ -60,8 +60,9 @@ def inputs_of(
     notebook: Notebook, parameters: dict[str, object], shared: Entry, root: Path, folder: Path
 ) -> Entry:
     """All that a notebook's outcome depends on, as it is now; `shared` comes from shared_inputs."""
-    reads = hashes(notebook.reads, root, folder)
-    passed = {name: repr(value) for name, value in parameters.items()}
+    used = [name for name in notebook.reads if notebook.uses(name, parameters)]
+    passed = {k: repr(value) for k, value in parameters.items() if notebook.uses(k, parameters)}
+    reads = hashes(used, root, folder)
     return {"code": _code_hash(notebook.path), "parameters": passed, "reads": reads} | shared
 
 

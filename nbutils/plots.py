@@ -16,6 +16,7 @@ from nbutils.floors import FLOORS
 from nbutils.records import Pair
 
 ENDS = ("difference", "low", "high")
+SPAN = ("", "_low", "_high")
 
 
 def _bars(ax: Axes, names: Sequence[str], values: Sequence[float], label: str) -> None:
@@ -182,6 +183,32 @@ def differences(card: Card, judge: str, subset: str = "all") -> Figure:
 
 
 @drawn
+def people(card: Card) -> Figure:
+    """Agreement of every judge with a person and, beside it, with the teacher on the same pairs."""
+    who = _plain(card["reviewer"])
+    judges, pairs = card["judges"], card["labels"]["labelled"]
+    title = f"How often each judge says what {who} says, and what the teacher says"
+    figure, (ax,) = canvas(f"{title} (95 % intervals)", (9, 1.9 + 0.5 * len(judges)))
+    for shift, key, name, colour in (
+        (-0.16, "person", who, BLUE),
+        (0.16, "teacher", "the teacher", ORANGE),
+    ):
+        rows = [(n, row[key]) for n, row in enumerate(judges.values()) if row[key]]
+        places = [place + shift for place, _ in rows]
+        middle, low, high = ([row[f"agreement{end}"] for _, row in rows] for end in SPAN)
+        ax.hlines(places, low, high, color=colour, linewidth=2.5)
+        ax.plot(middle, places, "o", color=colour, label=f"with {name}")
+        for place, value in zip(places, middle, strict=True):
+            ax.text(1.02, place, f"{value:.2f}", va="center", size=9)
+    row_names(ax, list(judges))
+    ax.set(xlim=(0, 1.1), xticks=np.linspace(0, 1, 6))
+    label = f"same verdict (a, b or tie), share of the {pairs} pairs that {who} labelled"
+    ax.set_xlabel(fill(label, 90))
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+@drawn
 def win_rates(rates: pd.DataFrame, judge: str) -> Figure:
     """Shares of won, tied, lost and undecided pairs of each answerer, from agreement.win_rates."""
     title = f"Who wins in the {judge}'s eyes: what became of each answerer's pairs"
@@ -220,7 +247,12 @@ def position_and_length(
 
 def _named(subset: str) -> str:
     named = {"contrast": "contrast pairs", "like strength": "pairs of like strength"}
-    return "all pairs" if subset == "all" else named.get(subset, subset)
+    return "all pairs" if subset == "all" else named.get(subset, _plain(subset))
+
+
+def _plain(name: str) -> str:
+    """A name as it is, never read as a formula."""
+    return name.replace("$", r"\$")
 
 
 def _duration(seconds: float) -> str:

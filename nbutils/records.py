@@ -18,6 +18,7 @@ Label = Literal["a", "b", "tie"]  # in the pair's own labels, whichever order wa
 Resolved = Literal["a", "b", "tie", "conflict", "unreadable"]
 Probabilities = tuple[float, float, float]  # of a, b and tie, in the pair's own labels
 Source = Literal["log-probabilities", "votes"]  # what a teacher's soft target is made from
+HUMAN = "human"  # the judge of a resolution that a person made
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
 """What each notebook of the series declares: parameters, files read and written. Never runs one."""
 
 import ast
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
 
-COMMITTED = ("data/", "benchmarks/")  # such names are in the repository, all others in the run
+COMMITTED = ("data/", "benchmarks/")  # such names are in the repository, all others in the run,
+PEOPLE = "labels/"  # but for what people wrote: beside the runs, and perhaps not there yet
+Unless = dict[str, dict[str, object]]  # file or parameter -> parameters under which it is unused
 
 
 class SeriesError(ValueError):
@@ -22,10 +24,17 @@ class Notebook:
     parameters: dict[str, object]  # name -> default, from the cell tagged `parameters`
     reads: tuple[str, ...]  # from the metadata: nbutils.reads
     writes: tuple[str, ...]  # from the metadata: nbutils.writes
+    unless: Unless = field(default_factory=dict)  # from the metadata: nbutils.unless
 
     @property
     def name(self) -> str:
         return self.path.stem
+
+    def uses(self, name: str, given: dict[str, object]) -> bool:
+        """Whether a file or parameter counts under parameters `given`, the rest at defaults."""
+        values = self.parameters | given
+        needed = self.unless.get(name)
+        return needed is None or any(values[key] != value for key, value in needed.items())
 
 
 def load_series(folder: Path) -> list[Notebook]:
@@ -41,17 +50,38 @@ def load_notebook(path: Path) -> Notebook:
     content = read_notebook(path)
     declared = content.metadata.get("nbutils", {})
     names = {}
-    for field in ("reads", "writes"):
-        names[field] = declared.get(field)
-        if not isinstance(names[field], list) or not all(isinstance(n, str) for n in names[field]):
+    for key in ("reads", "writes"):
+        names[key] = declared.get(key)
+        if not isinstance(names[key], list) or not all(isinstance(n, str) for n in names[key]):
             example = '{"nbutils": {"reads": ["pairs.jsonl"], "writes": []}}'
             raise SeriesError(
-                f"{path.name}: metadata nbutils.{field} is {names[field]!r}, not a list of file "
+                f"{path.name}: metadata nbutils.{key} is {names[key]!r}, not a list of file "
                 f"names; write it like {example}"
             )
     parameters = read_parameters(content, path.name)
+    reads, writes = tuple(names["reads"]), tuple(names["writes"])
+    unless = declared.get("unless", {})
+    _check_unless(unless, reads, parameters, path.name)
     title = content.cells[0].source.partition("\n")[0].lstrip("# ") if content.cells else ""
-    return Notebook(path, title, parameters, tuple(names["reads"]), tuple(names["writes"]))
+    return Notebook(path, title, parameters, reads, writes, unless)
+
+
+def _check_unless(
+    unless: Unless, reads: tuple[str, ...], parameters: dict[str, object], name: str
+) -> None:
+    """Raises SeriesError where `unless` is malformed or names what the notebook does not have."""
+    example = '{"labels/human_labels.jsonl": {"labels": "teacher"}}'
+    if not isinstance(unless, dict) or not all(isinstance(v, dict) and v for v in unless.values()):
+        what = f"{name}: metadata nbutils.unless is {unless!r}, not names with parameters"
+        raise SeriesError(f"{what}; write it like {example}")
+    for unused, values in unless.items():
+        if unused not in (*reads, *parameters):
+            what = f"{name}: unless names {unused}, which is neither read nor a parameter"
+            raise SeriesError(f"{what}: take it out")
+        for key, value in values.items():
+            if type(value) is not type(parameters.get(key)):
+                what = f"{name}: unless names {key} = {value!r} for {unused}"
+                raise SeriesError(f"{what}: give a parameter and a value of its type")
 
 
 def read_notebook(path: Path) -> nbformat.NotebookNode:
@@ -124,7 +154,9 @@ def check_inputs(
     coming: set[str] = set()
     for notebook in selected:
         for name in notebook.reads:
-            if name not in coming and not locate(name, root, folder).exists():
+            if name in coming or name.startswith(PEOPLE):
+                continue
+            if not locate(name, root, folder).exists():
                 writer = writers.get(name)
                 remedy = f"start with --from {writer[:2]}" if writer else "restore it"
                 raise SeriesError(f"{notebook.name} reads {name}, which is not there: {remedy}")
@@ -133,7 +165,7 @@ def check_inputs(
 
 def locate(name: str, root: Path, folder: Path) -> Path:
     """Where a declared file is: in the repository `root` or in the run's `folder`."""
-    return (root if name.startswith(COMMITTED) else folder) / name
+    return (root if name.startswith((*COMMITTED, PEOPLE)) else folder) / name
 
 
 def choose_parameters(

@@ -8,6 +8,7 @@ small committee: each member was trained without one fold of sections, the score
 import hashlib
 import json
 import warnings
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from math import exp
@@ -153,10 +154,15 @@ class Student:
         """
         unique = tuple(sorted(set(group.answers)))
         reading = self.read(Group(group.question, group.source, unique))
-        members = [self.features(reading, k) @ head for k, head in enumerate(self.heads)]
-        mean = torch.stack(members).mean(0) * self.calibration.slope
-        found = dict(zip(unique, mean.tolist(), strict=True))
+        found = dict(zip(unique, self.score_reading(reading, range(len(self.heads))), strict=True))
         return [found[answer] for answer in group.answers]
+
+    @torch.no_grad()
+    def score_reading(self, reading: Reading, members: Iterable[int]) -> list[float]:
+        """The calibrated score of each answer of a reading: the mean over these members."""
+        found = [self.features(reading, member) @ self.heads[member] for member in members]
+        scores: list[float] = (torch.stack(found).mean(0) * self.calibration.slope).tolist()
+        return scores
 
     def verdict(self, score_a: float, score_b: float) -> tuple[Label, Probabilities]:
         """The verdict on two answers from their scores, and the probabilities of (a, b, tie)."""

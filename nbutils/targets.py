@@ -69,14 +69,19 @@ class Loss:
     total: Tensor
 
 
-def check_decided(resolutions: Sequence[Resolution]) -> str:
-    """Says how many train pairs are decided. Raises TooFewError below FEWEST."""
+def check_decided(resolutions: Sequence[Resolution], labels: str) -> str:
+    """Says how many train pairs are decided. Raises TooFewError below FEWEST.
+
+    `labels` says whose word it is, as in people.training_labels: the remedy goes by it.
+    """
     kinds: Counter[str] = Counter(row.verdict for row in resolutions)
     decided = sum(kinds[label] for label in LABELS)
     others = f"{kinds['conflict']} conflicts, {kinds['unreadable']} unreadable"
     said = f"{decided} of {len(resolutions)} train pairs are decided ({others})"
     if decided < FEWEST:
         remedy = "take a teacher that decides more of them, or judge more pairs"
+        if labels != "teacher":
+            remedy = "label more train pairs in notebook 04, or set labels to 'teacher'"
         raise TooFewError(f"{said}, and a student needs {FEWEST}: {remedy}")
     return said
 
@@ -129,8 +134,8 @@ def _example(
     )
 
 
-def folds(rows: Sequence[Example], count: int, seed: int) -> list[int]:
-    """The fold of each example: whole sections, shuffled by the seed, dealt out in turn.
+def folds(rows: Sequence[Example] | Sequence[Question], count: int, seed: int) -> list[int]:
+    """The fold of each row: whole sections, shuffled by the seed, dealt out in turn.
 
     Raises ValueError where there are fewer sections than folds.
     """

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nbutils.events import EventError, check_events, finetuning_events, hold_out, write_events
 from nbutils.profiles import DATA
 from nbutils.prompts import PAIRWISE, render_pairwise
-from nbutils.records import Answer, Judgement, Pair, Question, load_dataset
+from nbutils.records import HUMAN, Answer, Judgement, Pair, Question, Resolution, load_dataset
 from nbutils.resolution import resolve_all
 from nbutils.verdicts import in_pair_labels, read_verdict
 
@@ -159,6 +159,27 @@ def test_a_resolution_that_no_order_gave_is_refused():
     wrong = [replace(RESOLUTIONS[0], verdict="b"), *RESOLUTIONS[1:]]
     with pytest.raises(EventError, match="pair p1: no order gives the resolved verdict 'b'"):
         events(resolutions=wrong)
+
+
+def test_a_person_s_verdict_has_the_reply_that_argues_for_it_or_none():
+    said = {
+        "p1": "b",  # the teacher said a twice: no reply argues for b
+        "p2": "tie",  # a tie in the original order, which leaned to b
+        "p3": "tie",  # as the teacher
+        "p4": "b",  # a conflict: a, then b
+        "p5": "b",  # unreadable: b in the original order, nothing in the other
+    }
+    people = [Resolution(pair_id, HUMAN, verdict) for pair_id, verdict in said.items()]
+    assert replies(events(resolutions=people)) == [
+        "p2 original.\n[[C]]",
+        "p3 original.\n[[C]]",
+        "p4 flipped.\n[[A]]",  # b is shown as A there
+        "p5 original.\n[[B]]",
+    ]
+    mixed = [*people[:1], *RESOLUTIONS[1:]]
+    assert replies(events(resolutions=mixed)) == replies(events())[1:]
+    with pytest.raises(EventError, match="pair p1: there is no row for"):
+        events(PAIRS[:1], [], people)
 
 
 def test_every_recorded_event_argues_for_its_pair_s_verdict():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbutils.jsonl import RecordError, Row, read_jsonl, write_jsonl
+from nbutils.jsonl import RecordError, Row, line_of, read_jsonl, row_of, write_jsonl
 
 
 @dataclass(frozen=True)
@@ -144,3 +144,26 @@ def test_what_is_written_is_read_again(
     path = tmp_path_factory.getbasetemp() / "again.jsonl"
     write_jsonl(path, rows)
     assert read_jsonl(path, Shelf) == rows
+
+
+def test_one_row_is_one_line() -> None:
+    line = b'{"name": "s\\u2028", "side": "top", "full": false, "height": null, "shares": null}'
+    row = Shelf("s\u2028", "top", False, None)
+    assert row_of(line, Shelf) == row_of(line_of(row), Shelf) == row
+    assert line_of(row).count(b"\n") == 1 and line_of(row).endswith(b"}\n")
+    with pytest.raises(RecordError, match="^field 'side': value 'up' is not left, right or top"):
+        row_of(line.replace(b"top", b"up"), Shelf)
+
+
+@dataclass(frozen=True)
+class Step(Row):
+    """A row of a file in which rows may repeat."""
+
+    what: str
+    key = ()
+
+
+def test_rows_without_a_key_may_repeat(tmp_path: Path) -> None:
+    path = tmp_path / "steps.jsonl"
+    write_jsonl(path, [Step("up"), Step("up")])
+    assert read_jsonl(path, Step) == [Step("up"), Step("up")]

@@ -10,6 +10,8 @@ from nbutils.causal_lm import ROUND
 from nbutils.chat_format import ChatFormat
 from nbutils.events import EventError, finetuning_events
 from nbutils.lessons import Encoded, Lesson, encode, lesson_loss, lessons
+from nbutils.records import HUMAN, Resolution
+from nbutils.resolution import soft_target
 from tests.chatty import loaded, said, save_chat_base, toy_lessons
 from tests.test_events import ANSWERS, JUDGEMENTS, PAIRS, QUESTIONS, RESOLUTIONS
 from tests.tiny import WORDS
@@ -51,6 +53,19 @@ def test_the_target_follows_the_teacher_s_own_probabilities():
     ]
     found = lessons(PAIRS, QUESTIONS, ANSWERS, JUDGEMENTS, certain)
     assert [lesson.target for lesson in found[:2]] == [(0.7, 0.2, 0.1), (0.2, 0.7, 0.1)]
+
+
+def test_a_person_s_target_follows_the_order_of_the_reply_that_argues_for_it():
+    people = [
+        Resolution("p1", HUMAN, "b", target=soft_target("b", "b")),  # neither reply says b
+        Resolution("p4", HUMAN, "b", target=soft_target("b", "b")),  # the flipped order does
+        Resolution("p5", HUMAN, "b", target=soft_target("b", "b")),  # the original does
+    ]
+    found = lessons([PAIRS[0], PAIRS[3], PAIRS[4]], *ROWS[:3], people)
+    assert [lesson.pair_id for lesson in found] == ["p4", "p5"]
+    # b is A in the flipped order and B in the original: .9 + .1 / 3 stands there.
+    assert found[0].target == pytest.approx((2.8 / 3, 0.1 / 3, 0.1 / 3))
+    assert found[1].target == pytest.approx((0.1 / 3, 2.8 / 3, 0.1 / 3))
 
 
 def test_lessons_do_not_depend_on_the_order_of_the_rows():

@@ -1,5 +1,7 @@
 """The manifest: what makes a notebook stale."""
 
+from dataclasses import replace
+
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -70,6 +72,33 @@ def test_a_parameter_is_named_and_a_forgotten_notebook_is_stale(notebook):
     assert why_stale(notebook, seed=1) == "parameters: seed has changed"
     Manifest(notebook.path.parent / "runs" / "r").forget(notebook.name)
     assert why_stale(notebook) == "no finished run yet"
+
+
+def test_what_people_said_counts_for_a_notebook_unless_its_parameters_say_otherwise(notebook):
+    labels = "labels/human_labels.jsonl"
+    root, folder = notebook.path.parent, notebook.path.parent / "runs" / "r"
+    distil = replace(
+        notebook,
+        parameters={"seed": 0, "labels": "teacher", "reviewer": ""},
+        reads=("student", labels),
+        unless={labels: {"labels": "teacher"}, "reviewer": {"labels": "teacher"}},
+    )
+    evaluate = replace(distil, unless={})
+
+    def inputs(book, **given):
+        return inputs_of(book, given, {}, root, folder)
+
+    before = inputs(evaluate)
+    assert before["reads"][labels] is None  # a file that is not there yet is no error
+    assert list(inputs(distil)["reads"]) == ["student"]
+    by_teacher, by_people = inputs(distil), inputs(distil, labels="human")
+    (root / "labels").mkdir()
+    (root / labels).write_text("{}\n")
+    assert inputs(evaluate) != before
+    assert inputs(distil) == by_teacher == inputs(distil, reviewer="ana")
+    assert inputs(distil, labels="human") != by_people
+    assert inputs(distil, labels="human") != inputs(distil, labels="human", reviewer="ana")
+    assert inputs(evaluate) != inputs(evaluate, reviewer="ana")
 
 
 def test_the_package_and_the_versions_it_runs_on_are_inputs():

@@ -111,6 +111,10 @@ def writes_more(notebook):
     notebook.metadata.nbutils.writes = ["answers.jsonl", "pairs.jsonl"]
 
 
+def unless_nothing(notebook):
+    notebook.metadata.nbutils.unless = {"labels/human_labels.jsonl": {"seed": 0}}
+
+
 def code_first(notebook):
     notebook.cells.pop(0)
 
@@ -142,6 +146,7 @@ BROKEN = [
     (old_format, "is older than notebook format 4.5"),
     (other_kernel, "its kernel is 'my-env'"),
     (no_metadata, "metadata nbutils.reads is None"),
+    (unless_nothing, "unless names labels/human_labels.jsonl, which is neither read nor a param"),
     (writes_more, "**Writes** names pairs.jsonl in backticks, but metadata nbutils.writes names"),
     (first("`data/e.txt`", ""), "**Reads** names data/d.txt in backticks, but metadata"),
     (first("**Takes**", "Takes"), "does not have **Question**, **Reads**"),
@@ -175,4 +180,16 @@ def test_the_hand_over_between_notebooks_is_checked(tmp_path):
         "00_pairs: reads answers.jsonl, which no notebook before it writes",
         "01_pairs: reads data/f.txt, which is not in the repository",
         "01_pairs: writes pairs.jsonl, as 00_pairs does",
+    ]
+
+
+def test_what_people_said_is_read_by_a_run_and_never_written(tmp_path):
+    notebook = good()
+    named = FIRST.replace("data/e.txt", "labels/x.jsonl").replace("pairs.jsonl", "labels/y.jsonl")
+    notebook.cells[0].source = named
+    declared = {"reads": ["data/d.txt", "labels/x.jsonl"], "writes": ["labels/y.jsonl"]}
+    notebook.metadata.nbutils = declared | {"unless": {"labels/x.jsonl": {"seed": 0}}}
+    path = save(tmp_path, notebook)
+    assert check_series(path.parent, tmp_path) == [
+        "00_pairs: writes labels/y.jsonl: a run writes into its own folder alone"
     ]

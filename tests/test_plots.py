@@ -6,6 +6,9 @@ from matplotlib.colors import to_hex
 
 from nbutils import floors, plots
 from nbutils.agreement import Card, Judge, scorecard, win_rates
+from nbutils.labels import HumanLabel
+from nbutils.people import Reviewer
+from nbutils.people_card import people_card
 from nbutils.records import Answer, Judgement, Pair, Resolution
 from tests.drawn import rows, texts, title, widths
 
@@ -194,3 +197,31 @@ def test_no_text_is_cut_off_or_over_its_neighbour(card: Card) -> None:
         down = [label.get_window_extent() for label in ax.get_yticklabels()]
         for boxes in (below, across, down):
             assert not any(one.overlaps(two) for one, two in zip(boxes, boxes[1:], strict=False))
+
+
+def test_people_stand_beside_the_teacher_on_the_pairs_that_they_labelled() -> None:
+    labels = {
+        pair.pair_id: HumanLabel(
+            pair.pair_id, "0" * 16, said, 1.0, "", True, "2026-01-31T08:15:00Z"
+        )
+        for pair, said in zip(PAIRS, ("a", "b", "b", "can't tell"), strict=True)
+    }
+    person = Reviewer("a$b$", labels, {})
+    card = people_card([person], teacher(), [student()], PAIRS, seed=0)
+    figure = plots.people(card)
+    (ax,) = figure.axes
+    assert rows(ax) == ["teacher", "student"]
+    # Person a, b, b, can't tell. Teacher a, b, tie, conflict: 2 of 4. Student a, b, b, a: 3 of 4
+    # with the person, 2 of 4 with the teacher.
+    assert texts(ax) == ["0.50", "0.75", "0.50"]
+    assert [line.get_xdata().tolist() for line in ax.lines] == [[0.5, 0.75], [0.5]]
+    wilson = card["judges"]["student"]["person"]
+    spans = np.array(ax.collections[0].get_segments())
+    assert spans[1, :, 0].tolist() == [wilson["agreement_low"], wilson["agreement_high"]]
+    assert "4 pairs" in ax.get_xlabel() and r"a\$b\$" in title(figure)
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == [r"with a\$b\$", "with the teacher"]
+    figure.canvas.draw()  # the name is drawn, not read as a formula
+    found = plots.differences(card, "student", card["subset"])
+    assert rows(found.axes[0]) == ["minus teacher"]
+    assert texts(found.axes[0]) == ["+0.25"]

@@ -119,6 +119,24 @@ shutil.copy('../data/card.json', folder / 'scorecard.json');"""
     assert "<h1>New title</h1>" in report and "alone" in report
 
 
+def test_a_new_label_runs_what_reads_labels_and_nothing_else(root, capsys):
+    shows = 'file = Path("../labels/human_labels.jsonl"); print(file.exists())'
+    labels = ["labels/human_labels.jsonl"]
+    write_notebook(root, "02_c", shows, reads=labels)
+    options = ["--run-id", "r"]
+    assert run.main(options) == 0  # there is no such file yet
+    (root / "labels").mkdir()
+    for text in ("{}\n", "{}\n{}\n"):
+        (root / labels[0]).write_text(text)
+        capsys.readouterr()
+        assert run.main(options) == 0
+        said = capsys.readouterr().out
+        assert "02_c runs: reads: labels/human_labels.jsonl has changed" in said
+        assert said.count("skipped") == 2
+    executed = nbformat.read(root / "runs/r/02_c.ipynb", as_version=4)
+    assert executed.cells[-1].outputs[0].text == "True\n"
+
+
 def test_a_failure_names_notebook_cell_error_and_copy_and_leaves_no_half_file(root, capsys):
     write_notebook(root, "00_a", "1 + 1", "# divides\n1 / 0", writes=["a.txt"])
     assert run.main(["--run-id", "r"]) == 1

@@ -11,7 +11,16 @@ from nbutils.backbone import Group
 from nbutils.records import Answer, Grade, Pair, Question, Resolution
 from nbutils.resolution import soft_target
 from nbutils.student import Settings
-from nbutils.targets import Example, Target, examples, folds, pair_loss
+from nbutils.targets import (
+    FEWEST,
+    Example,
+    Target,
+    TooFewError,
+    check_decided,
+    examples,
+    folds,
+    pair_loss,
+)
 
 QUESTIONS = [
     Question("q1", "train", "Boats", "fact", "Which?", "Dunlin.", "c1", "c1", "A source."),
@@ -37,6 +46,19 @@ RESOLUTIONS = [
     Resolution("p3", "teacher", "conflict", target=soft_target("a", "b")),
     Resolution("p4", "teacher", "tie", target=soft_target("tie", "tie")),
 ]
+
+
+def test_twenty_decided_pairs_are_enough_and_fewer_are_refused_with_a_remedy():
+    enough = [Resolution(f"p{n}", "teacher", "tie") for n in range(FEWEST)]
+    said = check_decided([*enough, *RESOLUTIONS[1:3]], "teacher")
+    assert said == "20 of 22 train pairs are decided (1 conflicts, 1 unreadable)"
+    few = "19 of 19 train pairs are decided .*, and a student needs 20: "
+    with pytest.raises(TooFewError, match=few + "take a teacher that decides more of them, or"):
+        check_decided(enough[1:], "teacher")
+    with pytest.raises(TooFewError, match=few + "label more train pairs in notebook 04, or set"):
+        check_decided(enough[1:], "human")
+    with pytest.raises(TooFewError, match="0 of 0 train pairs"):
+        check_decided([], "human")
 
 
 def test_examples_point_into_the_group_and_leave_out_what_trains_nothing():

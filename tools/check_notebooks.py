@@ -11,6 +11,7 @@ from nbformat.validator import iter_validate
 from nbutils.profiles import ROOT
 from nbutils.series import (
     COMMITTED,
+    PEOPLE,
     Notebook,
     SeriesError,
     load_notebook,
@@ -117,10 +118,10 @@ def _hand_over(series: list[Notebook], root: Path) -> Iterator[str]:
             if name.startswith(COMMITTED):
                 if not (root / name).exists():
                     yield f"{notebook.name}: reads {name}, which is not in the repository"
-            elif name not in written:
+            elif name not in written and not name.startswith(PEOPLE):
                 yield f"{notebook.name}: reads {name}, which no notebook before it writes"
         for name in notebook.writes:
-            if name.startswith(COMMITTED):
+            if name.startswith((*COMMITTED, PEOPLE)):
                 yield f"{notebook.name}: writes {name}: a run writes into its own folder alone"
             if name in written:
                 yield f"{notebook.name}: writes {name}, as {written[name]} does"

@@ -1,0 +1,73 @@
+"""Menus for which items a review is of, and in which order. Never chooses by itself."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ipywidgets as widgets
+
+from nbutils.review import REVIEWS, Filter, ReviewSession
+from nbutils.review_queue import AGAIN
+
+KINDS = {  # how the teacher's verdicts read in the menu
+    "a": "teacher: A",
+    "b": "teacher: B",
+    "tie": "teacher: tie",
+    "conflict": "teacher: conflict",
+    "leaning": "teacher: leaning",
+    "unreadable": "teacher: unreadable",
+}
+
+
+class Choices(widgets.VBox):
+    """The menus; each change builds the queue anew."""
+
+    def __init__(
+        self, session: ReviewSession, choose: Callable[..., None], name: Callable[[str], None]
+    ) -> None:
+        """`choose(keep=, order=, seed=)` and `name(reviewer)` are called at a change."""
+        items, keep = session.items, session.keep
+        self._choose, self._name = choose, name
+        splits = sorted({item.split for item in items})
+        who = sorted({item.answerers for item in items})
+        self._split = _menu("Split", splits, keep.split)
+        self._answerers = _menu("Models", who, keep.answerers)
+        self._kind = _menu("Which", items[0].kinds, keep.kind)
+        self._review = _menu("By you", REVIEWS, keep.review)
+        self._order = _menu("Order", ("shuffled", "disagreement"), session.order, every=False)
+        self._seed = widgets.BoundedIntText(session.seed, min=0, max=2**31, description="Seed")
+        self._seed.layout.width = "150px"
+        self._reviewer = widgets.Text(
+            session.reviewer, description="Your name", continuous_update=False
+        )
+        self._reviewer.layout.width = "240px"
+        menus = [self._split, self._answerers, self._kind, self._review, self._order, self._seed]
+        for menu in menus:
+            menu.observe(self._changed, "value")
+        self._reviewer.observe(lambda change: self._name(change["new"].strip()), "value")
+        row = widgets.Box([*menus, self._reviewer], layout=widgets.Layout(flex_flow="row wrap"))
+        super().__init__([row])
+
+    def _changed(self, _: Any) -> None:
+        keep = Filter(
+            self._split.value, self._answerers.value, self._kind.value, self._review.value
+        )
+        self._choose(keep=keep, order=self._order.value, seed=self._seed.value)
+
+
+def hint(session: ReviewSession) -> str:
+    """What a blind reviewer learns from the queue that they chose themselves; "": nothing."""
+    keep = session.keep
+    if keep.kind or keep.review in AGAIN or session.order == "disagreement":
+        return "Blind, but this choice of queue tells you something of the verdicts."
+    if keep.answerers:
+        return "Blind, but you chose whose answers you see."
+    return ""
+
+
+def _menu(name: str, values: Sequence[str], value: str, every: bool = True) -> widgets.Dropdown:
+    """A menu of the values, with `all` before them for none in particular."""
+    options = [("all", "")] * every + [(KINDS.get(one, one), one) for one in values]
+    menu = widgets.Dropdown(options=options, value=value, description=name)
+    menu.layout.width = "auto"
+    menu.style.description_width = "initial"
+    return menu
