@@ -1,4 +1,5 @@
-# make run | test | lab | review | lint, each after setting up .venv where that is needed (tools/set_up.py).
+# make run | test | lab | review | lint, each after setting up .venv where that is needed
+# (tools/set_up.py).
 #   PYTHON=python3.12   set up with this Python
 #   PY=python           use the active environment, as it is, in place of .venv
 #   ARGS="--quick"      options for the command: make run ARGS=--quick, make test ARGS="-k verdicts"
@@ -19,8 +20,7 @@ lab: $(READY)
 
 # Notebook 04 as a page without code, for this machine alone: open the address that it prints.
 review: $(READY)
-	$(PY) -m voila notebooks/04_review.ipynb --no-browser --Voila.ip=127.0.0.1 \
-	  --Voila.auto_token=True --VoilaConfiguration.file_allowlist='[]' --show_tracebacks=True $(ARGS)
+	$(PY) -m tools.serve_review $(ARGS)
 
 lint: $(READY)
 	$(PY) -m ruff check .

@@ -72,12 +72,13 @@ def judges(card: Card, subset: str = "all") -> Figure:
     """Agreement, balanced accuracy and AUROC of every judge, intervals over questions."""
     found = {name: by_subset[subset] for name, by_subset in card["judges"].items()}
     about = card["subsets"][subset]
-    title = f"Every judge against the teacher's classes: {subset}, {about['answers']} answers"
+    what = "all answers" if subset == "all" else subset
+    title = f"Every judge against the teacher's classes: {what} ({about['answers']})"
     figure, axes = canvas(title, (12, 1.9 + 0.42 * len(found)), ncols=len(PANELS), sharey=True)
     never = about["not acceptable"] / about["answers"]
     for ax, (key, (label, coin)) in zip(axes, PANELS.items(), strict=True):
         line = never if coin is None else coin
-        what = "always no" if coin is None else "coin"
+        drawn_by = "always no" if coin is None else "coin"
         for place, (name, row) in enumerate(found.items()):
             value = np.nan if row[key] is None else row[key]
             ax.barh(place, value, height=0.62, color=GREY if name in GRADE_FLOORS else BLUE)
@@ -87,7 +88,7 @@ def judges(card: Card, subset: str = "all") -> Figure:
             ax.text(1.02, place, f"{value:.2f}" if np.isfinite(value) else "none", va="center")
         row_names(ax, list(found))
         ax.axvline(line, color=RED, linestyle="--")
-        ax.set_title(f"dashed: {what}, {line:.2f}", color=RED, size=9, loc="right")
+        ax.set_title(f"dashed: {drawn_by}, {line:.2f}", color=RED, size=9, loc="right")
         ax.set(xlim=(0, 1.14), xticks=np.linspace(0, 1, 6))
         ax.set_xlabel(fill(label, 34))
     return figure
@@ -117,32 +118,50 @@ def reliability(card: Card, names: Sequence[str]) -> Figure:
 
 @drawn
 def sweep(found: Mapping[str, Sweep], label: str, title: str) -> Figure:
-    """A row a student ("grades", "pairs"), a panel a measure; dots are seeds, bands intervals."""
+    """A row a reading ("grades", "pairs"), a panel a measure, on the sweep's values at even steps.
+
+    The interval is that of the value; a red point is one whose difference from the reference, under
+    the same seeds and draws, has an interval that leaves out zero.
+    """
     measures = {name: list(dict.fromkeys(one.table["measure"])) for name, one in found.items()}
     most = max(map(len, measures.values()))
-    figure, axes = canvas(title, (3.2 * most, 2.9 * len(found)), nrows=len(found), ncols=most)
+    size = (3.2 * most, 0.6 + 2.9 * len(found))
+    figure, axes = canvas(title, size, nrows=len(found), ncols=most)
     for row, (name, one) in enumerate(found.items()):
-        for column, measure in enumerate(measures[name]):
-            ax = axes[row * most + column]
+        panels = axes[row * most : (row + 1) * most]
+        for ax, measure in zip(panels, measures[name], strict=False):
             _panel(ax, one, measure)
             ax.set_title(f"{name}: {measure}", size=10, loc="left")
             ax.set_xlabel(label)
-        for ax in axes[row * most + len(measures[name]) : (row + 1) * most]:
+        for ax in panels[len(measures[name]) :]:
             ax.set_visible(False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
 def _panel(ax: Axes, one: Sweep, measure: str) -> None:
-    """One measure; the values stand at even steps."""
     rows = one.table[one.table["measure"] == measure].reset_index(drop=True)
     dots = one.seeds[one.seeds["measure"] == measure]
     place = {value: number for number, value in enumerate(rows["value"])}
-    ax.fill_between(rows.index, rows["low"], rows["high"], color=SKY, alpha=0.35, lw=0)
-    ax.plot(dots["value"].map(place), dots["result"], ".", color=GREY, ms=4)
-    ax.plot(rows.index, rows["mean"], "o-", color=BLUE)
+    named = any(isinstance(value, str) for value in place)  # names have no order to draw a line by
+    if named:
+        ax.vlines(
+            rows.index, rows["low"], rows["high"], SKY, lw=8, alpha=0.4, label="95 % interval"
+        )
+    else:
+        band = ax.fill_between(rows.index, rows["low"], rows["high"], color=SKY, alpha=0.35, lw=0)
+        band.set_label("95 % interval")
+    ax.plot(dots["value"].map(place), dots["result"], ".", color=GREY, ms=4, label="one seed")
+    ax.plot(rows.index, rows["mean"], "o" if named else "o-", color=BLUE, label="mean of seeds")
     apart = rows[(rows["difference_low"] > 0) | (rows["difference_high"] < 0)]
-    ax.plot(apart.index, apart["mean"], "o", color=RED, ms=8)
-    ax.set_xticks(rows.index, [f"{v:g}" if isinstance(v, float) else str(v) for v in place])
+    told = f"differs from {_text(one.reference)}"
+    ax.plot(apart.index, apart["mean"], "o", color=RED, ms=8, label=told)
+    ax.set_xticks(rows.index, [_text(value) for value in place])
+    ax.margins(x=0.12)
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 @drawn

@@ -27,6 +27,7 @@ class HumanLabel(Row):
     seconds: float  # from being shown to the act; 0 where another item was on show
     reviewer: str  # "" where no name was given
     blind: bool  # models and verdicts had been hidden from the reviewer all along
+    drawn: bool  # it came up by lot, in a queue that no verdict had chosen
     time: str  # UTC, ISO 8601, such as 2026-01-31T08:15:00Z
     note: str | None = None  # the text of a note; "" takes the note away
     key = ()
@@ -59,6 +60,7 @@ class HumanGrade(Row):
     seconds: float  # this and what follows: as in HumanLabel
     reviewer: str
     blind: bool
+    drawn: bool
     time: str
     note: str | None = None
     key = ()

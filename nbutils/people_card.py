@@ -37,18 +37,20 @@ def people_card(
 ) -> Card:
     """Teacher and judges against the first of `people`, ready for JSON; the same for a seed.
 
-    Every figure is over all the pairs that this person labelled, can't tell included. Keys:
-    `reviewer`, `subset` (the pairs, in words), `labels` (counts), `judges` {name: {"person":
-    figures, "teacher": figures against the teacher on the same pairs}}, `comparisons` (a row for
-    every two judges), `confusion` {label: {teacher's verdict: pairs}}, `overruled` (see there),
-    `reviewers` (the first with each other one). Without a label, figures and tables are empty.
+    Every figure is over the pairs that this person labelled and that came up by lot, can't tell
+    included: what a verdict had chosen for reading is no sample of anything. Keys: `reviewer`,
+    `subset` (the pairs, in words), `labels` (counts), `judges` {name: {"person": figures,
+    "teacher": figures against the teacher on the same pairs}}, `comparisons` (a row for every two
+    judges), `confusion` {label: {teacher's verdict: pairs}}, `overruled` (see there), `reviewers`
+    (the first with each other one). Without a label drawn by lot, figures and tables are empty.
     """
     person = people[0] if people else Reviewer("nobody", {}, {})
-    some = [pair for pair in pairs if pair.pair_id in person.labels]
+    labelled = [pair for pair in pairs if pair.pair_id in person.labels]
+    some = [pair for pair in labelled if person.labels[pair.pair_id].drawn]
     truth, everyone = person.as_judge(), [teacher, *judges] if some else []
     subset = f"agreement with {person.name}, labelled pairs"
     card: Card = {"reviewer": person.name, "seed": seed, "resamples": RESAMPLES, "subset": subset}
-    card["labels"] = _counts(person, some, len(pairs))
+    card["labels"] = _counts(person, labelled, len(pairs))
     card["judges"] = {
         judge.name: {
             "person": _figures(truth, judge, some, seed),
@@ -61,7 +63,7 @@ def people_card(
         for first, second in combinations(everyone, 2)
     ]
     card["confusion"] = _confusion(person, teacher, some) if some else {}
-    card["overruled"] = overruled(person, teacher, some)
+    card["overruled"] = overruled(person, teacher, labelled)
     card["reviewers"] = [between(person, other, pairs, seed) for other in people[1:]]
     return {key: rounded(value) for key, value in card.items()}
 
@@ -79,13 +81,19 @@ def overruled(person: Reviewer, teacher: Judge, pairs: Sequence[Pair]) -> list[d
 
 
 def between(first: Reviewer, second: Reviewer, pairs: Sequence[Pair], seed: int) -> Card:
-    """Two people on the pairs that both labelled: how many alike, and Cohen's kappa.
+    """Two people on the pairs that both labelled by lot: how many alike, and Cohen's kappa.
 
     Can't tell agrees with nothing and is, on either side, a label of its own, as in
     measures.agreement. Kappa's interval draws whole questions; a draw in which both gave one and
     the same label throughout has no kappa and is left out of the interval.
     """
-    shared = [p for p in pairs if p.pair_id in first.labels and p.pair_id in second.labels]
+    shared = [
+        pair
+        for pair in pairs
+        if all(
+            pair.pair_id in who.labels and who.labels[pair.pair_id].drawn for who in (first, second)
+        )
+    ]
     card: Card = {"first": first.name, "second": second.name, "pairs": len(shared)}
     if not shared:
         return card
@@ -104,7 +112,8 @@ def summary(card: Card) -> str:
     if labels["labelled"]:
         counts = ", ".join(f"{labels[label]} {label}" for label in SAID)
         of = f"{labels['labelled']} of {labels['pairs']} pairs, on {labels['questions']} questions"
-        said = f"{card['reviewer']} labelled {of}: {counts}; {labels['blind']} of them blind."
+        how = f"{labels['blind']} of them blind, {labels['drawn']} drawn by lot"
+        said = f"{card['reviewer']} labelled {of}: {counts}; {how}."
     if labels["changed"]:
         said += f"\n{len(labels['changed'])} labels are not used: the pair reads otherwise now."
     return said
@@ -133,6 +142,7 @@ def _counts(person: Reviewer, labelled: Sequence[Pair], pairs: int) -> Card:
         "questions": len({pair.question_id for pair in labelled}),
         **{label: said[label] for label in SAID},
         "blind": sum(row.blind for row in rows),
+        "drawn": sum(row.drawn for row in rows),
         "changed": list(person.changed),
         "elsewhere": person.elsewhere,
     }

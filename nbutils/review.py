@@ -13,7 +13,7 @@ from nbutils.review_items import PairItem as PairItem
 from nbutils.review_items import ReviewError as ReviewError
 from nbutils.review_progress import Said, summarise
 from nbutils.review_progress import Summary as Summary
-from nbutils.review_queue import AGAIN, EVERYTHING, QueueOrder, build_queue
+from nbutils.review_queue import AGAIN, EVERYTHING, QueueOrder, build_queue, by_lot
 from nbutils.review_queue import FILTERS as FILTERS
 from nbutils.review_queue import REVIEWS as REVIEWS
 from nbutils.review_queue import Filter as Filter
@@ -60,6 +60,7 @@ class ReviewSession:
         self._blind = True
         self._bared: set[str] = set()  # items that were on show while blind was off
         self._read: set[str] = set()  # items read in this queue, where it is one of AGAIN
+        self._lot: set[str] = set()  # items of this queue, where it is one by lot
         self._current: Item | None = None
         self.choose()
 
@@ -162,6 +163,7 @@ class ReviewSession:
         self.queue = build_queue(self.items, keep, order, seed, self._rows.progress.labels)
         self.keep, self.order, self.seed = keep, order, seed
         self._read.clear()
+        self._lot = {item.item_id for item in self.queue} if by_lot(keep, order) else set()
         undone = (item for item in self.queue if item.item_id == self._rows.progress.undone)
         self._show(next(undone, None) or self._next())
 
@@ -196,10 +198,11 @@ class ReviewSession:
         self._read.add(item.item_id)
         self._show(self._next())
 
-    def _regard(self, item: Item) -> tuple[float, bool]:
-        """Seconds for which the item has been on show, and whether it was blind all that time."""
+    def _regard(self, item: Item) -> tuple[float, bool, bool]:
+        """Seconds for which the item has been on show, whether blind all that time, and by lot."""
         seconds = self._clock() - self._since if item is self._current else 0.0
-        return seconds, self._blind and item.item_id not in self._bared
+        blind = self._blind and item.item_id not in self._bared
+        return seconds, blind, item.item_id in self._lot
 
     def _next(self) -> Item | None:
         if self.keep.review in AGAIN:

@@ -6,7 +6,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from nbutils.review import REVIEWS, Filter, ReviewSession
-from nbutils.review_queue import AGAIN
+from nbutils.review_queue import AGAIN, by_lot
 
 KINDS = {  # how the teacher's verdicts read in the menu
     "a": "teacher: A",
@@ -22,9 +22,12 @@ class Choices(widgets.VBox):
     """The menus; each change builds the queue anew."""
 
     def __init__(
-        self, session: ReviewSession, choose: Callable[..., None], name: Callable[[str], None]
+        self,
+        session: ReviewSession,
+        choose: Callable[[Filter, Any, int], None],
+        name: Callable[[str], None],
     ) -> None:
-        """`choose(keep=, order=, seed=)` and `name(reviewer)` are called at a change."""
+        """`choose(keep, order, seed)` and `name(reviewer)` are called at a change."""
         items, keep = session.items, session.keep
         self._choose, self._name = choose, name
         splits = sorted({item.split for item in items})
@@ -34,7 +37,7 @@ class Choices(widgets.VBox):
         self._kind = _menu("Which", items[0].kinds, keep.kind)
         self._review = _menu("By you", REVIEWS, keep.review)
         self._order = _menu("Order", ("shuffled", "disagreement"), session.order, every=False)
-        self._seed = widgets.BoundedIntText(session.seed, min=0, max=2**31, description="Seed")
+        self._seed = widgets.IntText(session.seed, description="Seed")
         self._seed.layout.width = "150px"
         self._reviewer = widgets.Text(
             session.reviewer, description="Your name", continuous_update=False
@@ -51,17 +54,20 @@ class Choices(widgets.VBox):
         keep = Filter(
             self._split.value, self._answerers.value, self._kind.value, self._review.value
         )
-        self._choose(keep=keep, order=self._order.value, seed=self._seed.value)
+        self._choose(keep, self._order.value, self._seed.value)
 
 
 def hint(session: ReviewSession) -> str:
-    """What a blind reviewer learns from the queue that they chose themselves; "": nothing."""
-    keep = session.keep
-    if keep.kind or keep.review in AGAIN or session.order == "disagreement":
-        return "Blind, but this choice of queue tells you something of the verdicts."
-    if keep.answerers:
-        return "Blind, but you chose whose answers you see."
-    return ""
+    """What a choice of queue gives away, and what it does to the labels; "": nothing."""
+    keep, parts = session.keep, []
+    chosen = keep.kind or keep.review in AGAIN or session.order == "disagreement"
+    if session.blind and chosen:
+        parts.append("Blind, but this choice of queue tells you something of the verdicts.")
+    elif session.blind and keep.answerers:
+        parts.append("Blind, but you chose whose answers you see.")
+    if not by_lot(keep, session.order):
+        parts.append("Not by lot: decisions made here count in no share.")
+    return " ".join(parts)
 
 
 def _menu(name: str, values: Sequence[str], value: str, every: bool = True) -> widgets.Dropdown:

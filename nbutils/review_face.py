@@ -17,13 +17,13 @@ class Face(widgets.VBox):
 
     def __init__(self, pairs: bool, blind: bool, acts: Acts, choices: widgets.Widget) -> None:
         self.acts = acts
-        self.shortcuts = Shortcuts(acting=list(acts.by_key), layout=_wide("220px"))
+        self.shortcuts = Shortcuts(acting=list(acts.by_key), layout=_wide("205px"))
         self.blind = _switch("Blind", blind)
         self.differing = _switch("Mark differences", pairs)
         self.sourced = _switch("Mark words of the source", False)
         self.at_once = _switch("Go on at once", False)
         self.queue = widgets.ToggleButton(description="Queue", layout=_wide("72px"))
-        self.progress = widgets.HTML(layout=widgets.Layout(flex="1 1 340px"))
+        self.progress = widgets.HTML(layout=widgets.Layout(flex="1 1 310px"))
         self.page, self.message, self.reveal = (widgets.HTML() for _ in range(3))
         self.note = widgets.Text(placeholder=NOTE, continuous_update=False, layout=_wide("auto"))
         self.choices = choices
@@ -31,7 +31,7 @@ class Face(widgets.VBox):
         marks = [self.differing, self.sourced] if pairs else [self.sourced]
         switches = widgets.Box([self.blind, *marks, self.at_once, self.queue], layout=_row())
         head = widgets.Box([self.progress, self.shortcuts, switches], layout=_row())
-        lower = [self.message, self.reveal, self.note]
+        lower = [self.note, self.message, self.reveal]
         super().__init__([style, head, choices, self.page, acts, *lower])
         self.add_class(ROOT_CLASS)
         self.queue.observe(lambda change: self._unfold(change["new"]), "value")

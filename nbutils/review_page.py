@@ -25,7 +25,8 @@ STYLE = """
 .nbr-answers { display: flex; flex-wrap: wrap; gap: 8px; margin: 6px 0 2px; }
 .nbr-answers > div { flex: 1 1 300px; min-width: 0; }
 .nbr-answer { max-height: 14em; min-height: 5.2em; }
-.nbr-legend { text-align: right; }
+.nbr-legend { text-align: right; color: inherit; }
+[data-jp-theme-light="false"] .nbr { color-scheme: dark; }
 .nbr-head { font-weight: 600; }
 .nbr mark.nbr-differs { color: inherit; background: rgba(230, 159, 0, .25);
   box-shadow: inset 0 -2px 0 #d55e00; padding-bottom: 2px; }
@@ -42,7 +43,7 @@ STYLE = """
   padding: 3px 8px; text-align: left; vertical-align: top; white-space: pre-wrap;
   overflow-wrap: anywhere; background: transparent; }
 .nbr .nbr-table th { font-weight: 600; }
-.nbr .nbr-table .nbr-narrow { white-space: nowrap; overflow-wrap: normal; width: 1%; }
+.nbr .nbr-table .nbr-narrow { white-space: pre; overflow-wrap: normal; width: 1%; }
 """
 END = (
     '<div class="nbr nbr-question">Nothing is left in this queue.</div>'

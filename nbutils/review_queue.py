@@ -29,6 +29,11 @@ class Filter:
 EVERYTHING = Filter()
 
 
+def by_lot(keep: Filter, order: QueueOrder) -> bool:
+    """Whether such a queue is a random sample of its split and models: no verdict chose it."""
+    return order == "shuffled" and not keep.kind and keep.review in ("", "undecided")
+
+
 def build_queue(
     items: Sequence[Item],
     keep: Filter,

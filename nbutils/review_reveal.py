@@ -63,7 +63,13 @@ def _pair_rows(item: PairItem) -> list[str]:
     rows = [_judgement_row(row) for row in item.judgements]
     if item.student and item.student.target:
         shares = zip(("A", "B", "tie"), item.student.target, strict=True)
-        rows.append(_row("student", "", " &nbsp; ".join(f"{k} {p:.0%}" for k, p in shares)))
+        rows.append(
+            _row(
+                "student",
+                _resolved(item.student),
+                " &nbsp; ".join(f"{k} {p:.0%}" for k, p in shares),
+            )
+        )
     return rows
 
 

@@ -56,24 +56,28 @@ class ReviewRows:
         act: Any,  # of the item's kind of row, which checks it
         seconds: float,
         blind: bool,
+        drawn: bool,
         score: float | None = None,
         acceptable: bool | None = None,
         note: str | None = None,
     ) -> str:
         """Writes one row, and says what there is to say of that; "": nothing.
 
-        Blind only where the reviewer has not been shown what is hidden before.
+        Blind only where the reviewer has not been shown what is hidden before; drawn also where an
+        earlier decision on the item was.
         """
         blind = blind and item.item_id not in self.progress.exposed
+        drawn = drawn or item.item_id in self.progress.drawn
         time = self._now().astimezone(UTC).strftime(TIME)
         seconds, who = round(seconds, 3), self.reviewer
         row: Said
         if isinstance(item, PairItem):
             pair = item.item_id, item.fingerprint
-            row = HumanLabel(*pair, act, seconds, who, blind, time, note)
+            row = HumanLabel(*pair, act, seconds, who, blind, drawn, time, note)
         else:
             answer = item.answer.question_id, item.answer.answerer, item.fingerprint
-            row = HumanGrade(*answer, act, score, acceptable, seconds, who, blind, time, note)
+            how = seconds, who, blind, drawn
+            row = HumanGrade(*answer, act, score, acceptable, *how, time, note)
         self._file.append(row)
         if not self._file.cut:
             return ""

@@ -141,7 +141,7 @@ class ReviewWidget(Face):
         if item is None:
             self.say("There is nothing to take back.")
             return
-        again = "You have seen what was said of it: deciding it again does not count as blind."
+        again = "If it was decided, deciding it again does not count as blind."
         self._go_on(f"Taken back. {again if self.blind.value else ''} {self._session.told}")
 
     def _go_on(self, text: str) -> None:

@@ -19,6 +19,8 @@ WRITTEN_BY = {
     "student": "05_distil",
     "finetuning_events.jsonl": "05_distil",
     "scorecard.json": "06_evaluate",
+    "all_grades.jsonl": "07_single_grading",
+    "grading.json": "07_single_grading",
     "student_resolutions.jsonl": "06_evaluate",
     "people.json": "06_evaluate",
 }

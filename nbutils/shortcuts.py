@@ -93,6 +93,7 @@ STYLE = f"""
 .{ROOT_CLASS}:has(input:not([type=checkbox]):focus, select:focus) .nbk-typing {{ display: inline; }}
 .{ROOT_CLASS}:has(input:not([type=checkbox]):focus, select:focus) .nbk-on {{ display: none; }}
 .{ROOT_CLASS}:focus {{ outline: none; }}
+.nbk-on, .nbk-off, .nbk-typing {{ white-space: nowrap; float: right; }}
 .nbk-lost {{ color: var(--jp-error-color1, #b71c1c); font-weight: 600; }}
 """
 

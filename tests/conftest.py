@@ -4,6 +4,31 @@ import pytest
 # A busy machine makes an example slow, not wrong.
 hypothesis.settings.register_profile("nbutils", deadline=None)
 hypothesis.settings.load_profile("nbutils")
+LEFT_OUT = pytest.StashKey[list[str]]()
+
+
+def pytest_addoption(parser):
+    why = "leave out the tests that need a Chromium, and say at the end which those were"
+    parser.addoption("--no-browser", action="store_true", help=why)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "browser: needs a Chromium; --no-browser leaves it out")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--no-browser"):
+        out = [item for item in items if item.get_closest_marker("browser")]
+        items[:] = [item for item in items if item not in out]
+        config.hook.pytest_deselected(items=out)
+        config.stash[LEFT_OUT] = [item.nodeid for item in out]
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if left_out := config.stash.get(LEFT_OUT, []):
+        terminalreporter.section("left out by --no-browser")
+        for name in left_out:
+            terminalreporter.line(name)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,11 @@
 """A person reviews in a real browser: in JupyterLab, and on the page that `make review` serves."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -12,7 +15,7 @@ import nbformat
 import pytest
 import websocket
 
-from nbutils.labels import HumanLabel, LabelFile
+from nbutils.labels import HumanGrade, HumanLabel, LabelFile
 from nbutils.profiles import ROOT
 from nbutils.review import Filter, pair_items
 from nbutils.review_queue import build_queue
@@ -20,31 +23,29 @@ from nbutils.runs import RunFolder
 from tests import hostile
 from tests.checkout import make_checkout
 from tests.person import Person
-from tools.browser import open_browser, serve_lab, serve_review
+from tools.browser import BrowserError, open_browser, serve_lab, serve_review
 
 pytestmark = pytest.mark.slow
 NOTEBOOK = "notebooks/04_review.ipynb"
 NOTE = "größer als gedacht — 日本 ✓ abcnsu"
 
 
-def STANDIN(folder):
-    nb = nbformat.read("/work/exp/wl/nb/p.ipynb", 4)
-    nb.cells[0].source = nb.cells[0].source.replace(', Path("/work/main/runs")', "").replace(',("student_resolutions",Resolution)',"").replace("q,a,p,j,r,s", "q,a,p,j,r")
-    nb.cells[1].source = "from nbutils.labels import LABELS\nreview(ReviewSession(pair_items(p,q,a,j,r), LABELS / 'human_labels.jsonl'))"
-    nbformat.write(nb, folder / NOTEBOOK)
-
-
 @pytest.fixture(scope="module")
 def browser():
-    with open_browser() as found:
-        yield found
+    """A headless Chromium, for this module alone: Playwright holds the thread's event loop."""
+    try:
+        with open_browser() as found:
+            yield found
+    except BrowserError as error:
+        pytest.fail(str(error))
 
 
 @pytest.fixture
 def person(browser):
     someone = Person(browser)
     yield someone
-    someone.page.screenshot(path="/work/exp/wl/shots/last.png"); someone.close()
+    someone.page.screenshot(path="/work/exp/wl/shots/last.png")
+    someone.close()
 
 
 @pytest.fixture
@@ -53,9 +54,18 @@ def checkout(tmp_path):
     folder = tmp_path / "checkout"
     make_checkout(folder, "")
     shutil.copy(ROOT / "Makefile", folder)
+    shutil.copytree(ROOT / "tools", folder / "tools", ignore=shutil.ignore_patterns("__pycache__"))
     hostile.write_run(folder / "runs" / "recorded")
-    STANDIN(folder)
     return folder
+
+
+def run_papermill(checkout, executed):
+    """The finished process that executed notebook 04 where nobody sits."""
+    command = [sys.executable, "-m", "papermill", "--cwd", "notebooks", NOTEBOOK, str(executed)]
+    own = {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, cwd=checkout, env=os.environ | own, capture_output=True, text=True
+    )
 
 
 def rows(checkout):
@@ -70,13 +80,6 @@ def queue(checkout):
     kinds = {"pairs": Pair, "questions": Question, "answers": Answer, "judgements": Judgement}
     parts = [run.read(f"{k}.jsonl", v) for k, v in (kinds | {"resolutions": Resolution}).items()]
     return build_queue(pair_items(*parts), Filter(), "shuffled", 0, {})
-
-
-def hidden(person):
-    """Nothing on the page says who wrote what or what the teacher said."""
-    page = person.source()
-    secrets = [name.split()[0] for name in hostile.ANSWERERS.values()] + [hostile.REASON]
-    return [secret for secret in secrets if secret in page] == []
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -124,21 +127,22 @@ def test_a_review_in_jupyterlab(person, checkout, tmp_path):
     with serve_lab(checkout, tmp_path / "lab") as address:
         person.open_notebook(address, NOTEBOOK)
         assert person.run_all() == []
-        cells = person.pages()
+        person.look()
+        cells = person.cells()
         first, second, third = queue(checkout)[:3]
 
         # the first with the mouse: hidden, decided, shown
-        assert person.question() == first.question.question and hidden(person)
+        assert person.question() == first.question.question and not person.knows()
         person.nothing_acted()
         person.click("A (a)")
         person.see("You: A.")
-        assert not hidden(person)
-        person.nothing_acted(".nbr-reveal")
+        assert person.knows()
+        person.nothing_acted(person.review.locator(".nbr-reveal"))
 
         # the second and the third with the keyboard; a notebook's own keys do nothing here
         person.press("n")
         person.see(second.question.question)
-        assert hidden(person)
+        assert not person.knows()
         person.press("d", "d", "0", "0", "x", "v", "z", "m", "y")
         person.press("t")
         person.see("You: tie.")
@@ -150,13 +154,13 @@ def test_a_review_in_jupyterlab(person, checkout, tmp_path):
         # taken back, and a note whose letters are no keys
         person.press("u")
         person.see("Taken back.")
-        assert hidden(person)
-        person.page.get_by_placeholder("Note on this item").click()
+        assert not person.knows()
+        person.review.get_by_placeholder("Note on this item").click()
         person.page.keyboard.insert_text(NOTE[:-6])
         person.press(*NOTE[-6:], "Enter")
         person.see("Note kept.")
-        person.fits()
-        assert person.pages() == cells
+        assert person.amiss() == []
+        assert person.cells() == cells
 
         # saved, without what the widgets hold
         before = (checkout / NOTEBOOK).stat().st_mtime_ns
@@ -167,19 +171,36 @@ def test_a_review_in_jupyterlab(person, checkout, tmp_path):
 
         # the page is lost, then the kernel too
         person.page.reload()
+        person.look()
         person.see(third.question.question)
-        assert person.page.get_by_placeholder("Note on this item").input_value() == NOTE
+        assert person.review.get_by_placeholder("Note on this item").input_value() == NOTE
         end_kernels(address)
         person.click("A (a)")
         person.see("No answer from the kernel")
         person.page.reload()
-        person.page.wait_for_selector(".jp-Notebook .jp-Cell")
+        person.wait_for_kernel()
         assert person.run_all() == []
+        person.look()
         person.see("2 of 60")
-        assert person.question() == third.question.question and hidden(person)
-        assert person.page.get_by_placeholder("Note on this item").input_value() == NOTE
+        assert person.question() == third.question.question and not person.knows()
+        assert person.review.get_by_placeholder("Note on this item").input_value() == NOTE
+
+        # one answer at a time, in the review below
+        person.look(1)
+        person.nothing_acted()
+        person.review.locator(".nbr-question").click()
+        person.press("8", "y")
+        person.see("You: 0.8, acceptable.")
+        person.press("Enter")
+        person.see("1 of 104")
+        person.click("Not acceptable (n)")
+        person.click("10 (x)")
+        person.see("You: 1.0, not acceptable.")
+        assert person.amiss() == []
 
     found = [(row.pair_id, row.label, row.note, row.blind, row.reviewer) for row in rows(checkout)]
+    grades = LabelFile(checkout / "labels" / "human_grades.jsonl", HumanGrade).read()
+    assert [(row.score, row.acceptable) for row in grades] == [(0.8, True), (1.0, False)]
     assert found == [
         (first.item_id, "a", None, True, ""),
         (second.item_id, "tie", None, True, ""),
@@ -193,9 +214,12 @@ def test_a_review_in_jupyterlab(person, checkout, tmp_path):
 def test_a_review_on_the_page_of_its_own(person, checkout, tmp_path):
     with serve_review(checkout, tmp_path / "voila") as address:
         first, second = queue(checkout)[:2]
-        person.open(address)
+        person.page.goto(address)
+        person.look()
         person.see(first.question.question)
-        assert hidden(person) and "ReviewSession" not in person.source()  # nor is there any code
+        assert (
+            not person.knows() and "ReviewSession" not in person.source()
+        )  # nor is there any code
         person.nothing_acted()
         person.press("b")  # the keys are on at once: nothing else is on the page
         person.see("You: B.")
@@ -205,8 +229,9 @@ def test_a_review_on_the_page_of_its_own(person, checkout, tmp_path):
         person.see("You: tie.")
         person.press("u")
         person.see("Taken back.")
-        person.fits()
+        assert person.amiss() == []
         person.page.reload()
+        person.look()
         person.see(second.question.question)
         person.see("1 of 60")
     found = [(row.pair_id, row.label) for row in rows(checkout)]
@@ -215,6 +240,21 @@ def test_a_review_on_the_page_of_its_own(person, checkout, tmp_path):
         (second.item_id, "tie"),
         (second.item_id, "undo"),
     ]
+
+
+@pytest.mark.browser
+def test_headless_there_is_a_table_and_no_widget(person, checkout, tmp_path):
+    executed = checkout / "executed.ipynb"
+    done = run_papermill(checkout, executed)
+    assert done.returncode == 0, done.stderr[-2000:]
+    copy = nbformat.read(executed, as_version=4)
+    assert "widgets" not in copy.metadata and not (checkout / "labels").exists()
+    with serve_lab(checkout, tmp_path / "lab") as address:  # which typesets formulas in outputs
+        person.open_notebook(address, "executed.ipynb")
+        for text in ("The first 10 of 60 in the queue.", "The first 10 of 104 in the queue."):
+            table = person.page.locator(".jp-OutputArea-output").filter(has_text=text)
+            table.scroll_into_view_if_needed()
+            person.nothing_acted(table)
 
 
 def test_without_the_token_there_is_neither_page_nor_kernel(checkout, tmp_path):

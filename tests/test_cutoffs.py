@@ -114,7 +114,7 @@ def test_a_judge_at_a_cut_accepts_what_ranks_above_it() -> None:
 
 def test_cuts_are_tried_on_other_answers() -> None:
     questions = np.array(["q1", "q1", "q2", "q3"])
-    cuts = {"all": -math.inf, "two": 1.5, "none": math.inf}
+    cuts = {"all": -math.inf, "two": 1.0, "none": math.inf}  # a rank of 1 is not above 1
     found = cutoffs.tried(GOOD, RANKS, questions, cuts, Costs(3, 1), seed=0)
     assert found["accepted"].tolist() == [4, 3, 0]
     assert found["bad accepted"].tolist() == [2, 1, 0]

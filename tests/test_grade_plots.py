@@ -52,7 +52,7 @@ def test_soft_targets_meet_at_one_half():
 def test_judges_have_a_panel_a_measure(card):
     figure = grade_plots.judges(card)
     left, middle, right = figure.axes
-    assert title(figure) == "Every judge against the teacher's classes: all, 5 answers"
+    assert title(figure) == "Every judge against the teacher's classes: all answers (5)"
     assert rows(left) == ["student", "always no"]
     # right: q1/x, q1/y, q2/y of five; always no: q1/y, q2/y
     assert widths(left) == [0.6, 0.4]
@@ -65,7 +65,7 @@ def test_judges_have_a_panel_a_measure(card):
 
 
 def test_judges_of_a_subset(card):
-    assert title(grade_plots.judges(card, "y")).endswith("y, 2 answers")
+    assert title(grade_plots.judges(card, "y")).endswith("y (2)")
 
 
 def test_reliability_draws_bins_and_their_counts(card):
@@ -116,11 +116,16 @@ def test_a_sweep_has_a_row_a_reading_and_a_panel_a_measure():
     assert means.get_ydata().tolist() == [0.7] * 3
     assert len(marked.get_xdata()) == 0  # the interval of the difference holds 0
     assert len(apart.lines[2].get_xdata()) == 3 and apart.lines[2].get_color() == RED
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "95 % interval", "one seed", "mean of seeds", "differs from 0",
+    ]  # fmt: skip
 
 
 def test_a_sweep_over_names_and_whole_numbers():
     names = grade_plots.sweep({"heads": sweep(["pairs alone", "both"])}, "taught", "t").axes[0]
     assert [label.get_text() for label in names.get_xticklabels()] == ["pairs alone", "both"]
+    assert names.lines[1].get_linestyle() == "None"  # names have no order
     counts = grade_plots.sweep({"heads": sweep([11, 177])}, "questions", "t").axes[0]
     assert [label.get_text() for label in counts.get_xticklabels()] == ["11", "177"]
 

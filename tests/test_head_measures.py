@@ -11,14 +11,14 @@ ONCE = np.ones((1, 2))
 
 
 def test_grades_by_hand() -> None:
-    # Logits 2, -1 and 1 against good, bad and bad at 0.8.
-    test = rows.frozen([[2], [-1], [1]], [0, 0, 1], [0.9, 0.1, 0.2])
+    # Logits 0.4, -1 and 1 against good, bad and bad at 0.8.
+    test = rows.frozen([[0.4], [-1], [1]], [0, 0, 1], [0.9, 0.1, 0.2])
     head = Head(np.array([1.0]), 0.0, -1.0)
     found = measure_grades(head, test, 0.8, 0.1, ONCE)
     assert found["agreement"] == pytest.approx([2 / 3])
-    assert found["AUROC"] == pytest.approx([1])
-    # chances .8808, .2689, .7311, each in a bin: (.1192 + .2689 + .7311) / 3
-    assert found["calibration error"] == pytest.approx([(0.1192 + 0.2689 + 0.7311) / 3], abs=1e-4)
+    assert found["AUROC"] == pytest.approx([1 / 2])  # above -1, below 1
+    # chances .5987, .2689, .7311, each in a bin: (.4013 + .2689 + .7311) / 3
+    assert found["calibration error"] == pytest.approx([(0.4013 + 0.2689 + 0.7311) / 3], abs=1e-4)
     # Weight 3 on question 0 and 0 on question 1: both of its answers are right.
     assert measure_grades(head, test, 0.8, 0.1, np.array([[3.0, 0]]))["agreement"].tolist() == [1]
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 def row(number: int, note: str | None = None) -> HumanLabel:
     label = "a" if note is None else "note"
     pair = (f"p{number}", "0123456789abcdef", label)
-    return HumanLabel(*pair, 1.0, "anna", True, "2026-01-31T08:15:00Z", note)
+    return HumanLabel(*pair, 1.0, "anna", True, True, "2026-01-31T08:15:00Z", note)
 
 
 def open_file(folder: Path) -> LabelFile[HumanLabel]:
@@ -140,7 +140,7 @@ def test_another_file_under_the_name_is_read_anew(tmp_path: Path, numbers: list[
 def test_a_row_that_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
     file = open_file(tmp_path)
     file.append(row(0))
-    bad = HumanLabel("p1", "0123456789abcdef", "a", 1.0, None, True, "2026-01-31T08:15:00Z")
+    bad = HumanLabel("p1", "0123456789abcdef", "a", 1.0, None, True, True, "2026-01-31T08:15:00Z")
     with pytest.raises(RecordError, match="field 'reviewer': value None is not text"):
         file.append(bad)
     assert file.read() == [row(0)]

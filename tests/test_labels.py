@@ -20,13 +20,13 @@ from tests.reviewed import question
 
 NOW, OLD = "0123456789abcdef", "f" * 16
 TIME = "2026-01-31T08:15:00Z"
-LABEL = HumanLabel("p1", NOW, "a", 2.5, "anna", True, TIME)
-GRADE = HumanGrade("q1", "small", NOW, "grade", 0.7, True, 2.5, "anna", True, TIME)
+LABEL = HumanLabel("p1", NOW, "a", 2.5, "anna", True, True, TIME)
+GRADE = HumanGrade("q1", "small", NOW, "grade", 0.7, True, 2.5, "anna", True, True, TIME)
 
 
 def said(item: str, act: str, reviewer: str = "anna", fingerprint: str = NOW) -> HumanLabel:
     note = "text" if act == "note" else None
-    return HumanLabel(item, fingerprint, act, 1.0, reviewer, True, TIME, note)
+    return HumanLabel(item, fingerprint, act, 1.0, reviewer, True, True, TIME, note)
 
 
 def acts(rows: dict[str, HumanLabel]) -> dict[str, str]:
@@ -36,7 +36,7 @@ def acts(rows: dict[str, HumanLabel]) -> dict[str, str]:
 def test_a_row_is_a_line() -> None:
     line = (
         '{"pair_id": "p1", "fingerprint": "0123456789abcdef", "label": "a", "seconds": 2.5, '
-        '"reviewer": "anna", "blind": true, "time": "2026-01-31T08:15:00Z"}\n'
+        '"reviewer": "anna", "blind": true, "drawn": true, "time": "2026-01-31T08:15:00Z"}\n'
     )
     assert line_of(LABEL).decode() == line
     assert row_of(line.encode(), HumanLabel) == LABEL

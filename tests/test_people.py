@@ -24,14 +24,14 @@ PAIRS = [
 TIME = "2026-01-31T08:15:00Z"
 
 
-def label(pair_id, said, reviewer="", note=None, blind=True, text=None):
+def label(pair_id, said, reviewer="", note=None, blind=True, text=None, drawn=True):
     """A row as the review writes it; `text` is what question 1 or 2 read like then."""
     pair = next(p for p in PAIRS if p.pair_id == pair_id)
     question = next(q for q in QUESTIONS if q.question_id == pair.question_id)
     shown = [Answer(pair.question_id, w, f"{pair.question_id} by {w}") for w in "xyz"]
     a, b = (next(s for s in shown if s.answerer == w) for w in (pair.answerer_a, pair.answerer_b))
     mark = pair_fingerprint(replace(question, question=text or question.question), a, b)
-    return HumanLabel(pair_id, mark, said, 4.0, reviewer, blind, TIME, note)
+    return HumanLabel(pair_id, mark, said, 4.0, reviewer, blind, drawn, TIME, note)
 
 
 def said_by(**labels):

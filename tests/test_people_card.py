@@ -83,6 +83,7 @@ def test_labels_are_counted_and_every_label_meets_every_verdict(card):
         "tie": 1,
         "can't tell": 1,
         "blind": 4,
+        "drawn": 4,
         "changed": [],
         "elsewhere": 0,
     }
@@ -93,6 +94,24 @@ def test_labels_are_counted_and_every_label_meets_every_verdict(card):
         "tie": none | {"tie": 1},
         "can't tell": none | {"conflict": 1},
     }
+
+
+def test_only_what_came_up_by_lot_makes_a_share():
+    said = {"p1": label("p1", "a"), "p2": label("p2", "a", drawn=False)}
+    ana, ben = Reviewer("ana", said, {}), Reviewer("ben", said_by(p1="a", p2="b"), {})
+    card = people_card([ana, ben], TEACHER, [], PAIRS, seed=0)
+    assert (card["labels"]["labelled"], card["labels"]["drawn"]) == (2, 1)
+    figures = card["judges"]["teacher"]["person"]
+    assert (figures["pairs"], figures["agreement"]) == (1, 1)  # p1; p2 had been chosen
+    assert card["reviewers"][0]["pairs"] == 1
+    assert [row["pair_id"] for row in card["overruled"]] == ["p2"]  # to read again all the same
+
+
+def test_chosen_labels_alone_make_no_figure():
+    ana = Reviewer("ana", {"p2": label("p2", "a", drawn=False)}, {})
+    card = people_card([ana], TEACHER, [STUDENT], PAIRS, seed=0)
+    assert (card["judges"], card["confusion"]) == ({}, {})
+    assert summary(card).endswith("1 of them blind, 0 drawn by lot.")
 
 
 def test_a_pair_is_overruled_where_both_decide_and_not_alike(card):
@@ -152,7 +171,8 @@ def test_the_summary_counts_what_was_said():
     led = Reviewer("ana", {"p1": label("p1", "a", blind=False), "p3": label("p3", "b")}, {})
     said = summary(people_card([led], TEACHER, [], PAIRS, seed=0))
     assert said == (
-        "ana labelled 2 of 4 pairs, on 2 questions: 1 a, 1 b, 0 tie, 0 can't tell; 1 of them blind."
+        "ana labelled 2 of 4 pairs, on 2 questions: 1 a, 1 b, 0 tie, 0 can't tell; "
+        "1 of them blind, 2 drawn by lot."
     )
 
 

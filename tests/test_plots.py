@@ -202,7 +202,7 @@ def test_no_text_is_cut_off_or_over_its_neighbour(card: Card) -> None:
 def test_people_stand_beside_the_teacher_on_the_pairs_that_they_labelled() -> None:
     labels = {
         pair.pair_id: HumanLabel(
-            pair.pair_id, "0" * 16, said, 1.0, "", True, "2026-01-31T08:15:00Z"
+            pair.pair_id, "0" * 16, said, 1.0, "", True, True, "2026-01-31T08:15:00Z"
         )
         for pair, said in zip(PAIRS, ("a", "b", "b", "can't tell"), strict=True)
     }

@@ -95,12 +95,12 @@ def test_a_row_has_all_that_is_known_of_the_act(tmp_path: Path) -> None:
     time = "2026-01-31T08:15:00Z"
     one, two = (first.item_id, first.fingerprint), (second.item_id, second.fingerprint)
     assert rows(tmp_path) == [
-        HumanLabel(*one, "note", 2.0, "anna", True, time, "grün"),
-        HumanLabel(*one, "a", 3.5, "anna", True, time),
-        HumanLabel(*one, "note", 0.0, "anna", False, time, "later"),  # another is on show
-        HumanLabel(*two, "skip", 4.0, "anna", True, time),
-        HumanLabel(*two, "undo", 0.0, "anna", True, time),
-        HumanLabel(*two, "tie", 0.25, "anna", True, time),
+        HumanLabel(*one, "note", 2.0, "anna", True, True, time, "grün"),
+        HumanLabel(*one, "a", 3.5, "anna", True, True, time),
+        HumanLabel(*one, "note", 0.0, "anna", False, True, time, "later"),  # another is on show
+        HumanLabel(*two, "skip", 4.0, "anna", True, True, time),
+        HumanLabel(*two, "undo", 0.0, "anna", True, True, time),
+        HumanLabel(*two, "tie", 0.25, "anna", True, True, time),
     ]
 
 
@@ -208,6 +208,26 @@ def test_blind_is_what_was_hidden_all_along(tmp_path: Path) -> None:
     assert not rows(tmp_path)[8].blind
 
 
+def test_drawn_is_what_came_up_by_lot(tmp_path: Path) -> None:
+    session = start(tmp_path)
+    session.decide("a")
+    first = rows(tmp_path)[0].pair_id
+    session.choose(order="disagreement")
+    session.decide("b")  # the first of the doubtful ones
+    session.choose(Filter(review="decided"), "shuffled")
+    session.show(first)
+    session.decide("tie")  # drawn before, and read again: it stays in the sample
+    session.choose(Filter(split="test", review="undecided"))
+    session.skip()
+    session.decide("a")
+    session.choose(Filter(kind="a"))
+    session.cannot_tell()
+    assert [(row.label, row.drawn) for row in rows(tmp_path)] == [
+        ("a", True), ("b", False), ("tie", True), ("skip", True), ("a", True),
+        ("can't tell", False),
+    ]  # fmt: skip
+
+
 def test_answers_take_grades(tmp_path: Path) -> None:
     clock = Clock()
     session = start(tmp_path, ANSWERS, clock=clock)
@@ -218,7 +238,7 @@ def test_answers_take_grades(tmp_path: Path) -> None:
     session.skip()
     session.note("日本", first.item_id)
     row = session.label_of(first.item_id)
-    grade = ("grade", 0.7, False, 3.0, "", True, "2026-01-31T08:15:00Z")
+    grade = ("grade", 0.7, False, 3.0, "", True, True, "2026-01-31T08:15:00Z")
     assert row == HumanGrade(first.question.question_id, "small", first.fingerprint, *grade)
     assert session.label_of(second.item_id).score is None
     assert session.summary().counts == {"grade": 1, "can't tell": 1}

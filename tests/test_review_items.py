@@ -13,13 +13,13 @@ PRINT, TIME = "0123456789abcdef", "2026-01-31T08:15:00Z"
 
 
 def label(act: str) -> HumanLabel:
-    return HumanLabel("p0", PRINT, act, 1.0, "", True, TIME)
+    return HumanLabel("p0", PRINT, act, 1.0, "", True, True, TIME)
 
 
 def grade(score: float | None) -> HumanGrade:
     act = "can't tell" if score is None else "grade"
     accepted = None if score is None else True
-    return HumanGrade("q0", "small", PRINT, act, score, accepted, 1.0, "", True, TIME)
+    return HumanGrade("q0", "small", PRINT, act, score, accepted, 1.0, "", True, True, TIME)
 
 
 def judged(order: str) -> Judgement:

@@ -24,7 +24,7 @@ ITEMS = [
 
 def label(number: int, act: str) -> HumanLabel:
     time = "2026-01-31T08:15:00Z"
-    return HumanLabel(f"p{number}", "0123456789abcdef", act, 1.0, "", True, time)
+    return HumanLabel(f"p{number}", "0123456789abcdef", act, 1.0, "", True, True, time)
 
 
 DECIDED = {"p0": label(0, "a"), "p1": label(1, "a"), "p3": label(3, "b"), "p7": label(7, "tie")}

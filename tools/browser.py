@@ -31,17 +31,14 @@ class BrowserError(RuntimeError):
 def find_chromium() -> str:
     """The path of a Chromium: $CHROMIUM, else one on PATH. Raises BrowserError without one."""
     named = os.environ.get("CHROMIUM")
-    if named:
-        if shutil.which(named):
-            return named
-        raise BrowserError(f"$CHROMIUM is {named!r}, which cannot be run; name a Chromium")
-    for name in CHROMIUMS:
+    for name in (named,) if named else CHROMIUMS:
         path = shutil.which(name)
         if path:
             return path
+    what = f"$CHROMIUM, {named!r}, cannot be run" if named else f"no {', '.join(CHROMIUMS)} on PATH"
     raise BrowserError(
-        "there is no Chromium: install Debian's package chromium, or name one in $CHROMIUM; "
-        "make test ARGS=--no-browser leaves the browser's tests out"
+        f"{what}: install a Chromium (Debian's package chromium) or name one in $CHROMIUM; "
+        "make test ARGS=--no-browser leaves out the tests that need it"
     )
 
 
@@ -55,7 +52,9 @@ def open_browser() -> Iterator[Any]:
         quiet.append("--no-sandbox")  # root has no sandbox to give
     path = find_chromium()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=quiet)
+        browser = playwright.chromium.launch(
+            executable_path=path, args=quiet, ignore_default_args=["--hide-scrollbars"]
+        )
         try:
             yield browser
         finally:

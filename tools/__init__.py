@@ -1,0 +1,1 @@
+"""Tools for work on this repository: checks, set-up, pictures. Never needed by a notebook."""
