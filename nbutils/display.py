@@ -1,6 +1,9 @@
 """Text and tables for a reader's eye. Never changes what they say."""
 
 import hashlib
+import math
+import re
+from html import escape
 from textwrap import fill
 
 import pandas as pd
@@ -19,6 +22,19 @@ def wrap(text: str) -> str:
     return "\n".join(fill(line, COLUMNS, break_on_hyphens=False) for line in text.splitlines())
 
 
+def safe(text: str) -> str:
+    r"""The text as HTML that shows it as it is: no tag, no entity and no formula of it acts.
+
+    `$` and `\` stand in elements of their own, which no typesetter of formulas joins. What UTF-8
+    cannot hold (a lone surrogate) shows as U+FFFD.
+
+    >>> safe("<b> costs $5")
+    '&lt;b&gt; costs <span>$</span>5'
+    """
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return re.sub(r"[$\\]", r"<span>\g<0></span>", escape(whole))
+
+
 def wrap_table(frame: pd.DataFrame) -> Styler:
     """A table of long texts: wrapped, flush left, escaped; shares with two decimals.
 
@@ -28,9 +44,18 @@ def wrap_table(frame: pd.DataFrame) -> Styler:
     props = "text-align: left; vertical-align: top; white-space: pre-wrap; max-width: 32em"
     table = (
         Styler(frame, uuid=name, cell_ids=False)
-        .format(escape="html", precision=2, na_rep="")
-        .format_index(escape="html")
-        .format_index(escape="html", axis="columns")
+        .format(_cell)
+        .format_index(_cell)
+        .format_index(_cell, axis="columns")
         .set_table_styles([{"selector": "th, td", "props": props}])
     )
     return table.hide(axis="index") if isinstance(frame.index, pd.RangeIndex) else table
+
+
+def _cell(value: object) -> str:
+    """A share has two decimals; what is missing is left empty."""
+    if value is None or value is pd.NA or value is pd.NaT:
+        return ""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.2f}"
+    return safe(str(value))

@@ -5,13 +5,13 @@ again takes it from there.
 """
 
 import hashlib
-import html
 from collections.abc import Mapping, Sequence
 from typing import get_args
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from nbutils.display import safe
 from nbutils.exchange import Call, Failure, Reply
 from nbutils.logprobs import verdict_probabilities
 from nbutils.models import ChatModel
@@ -171,9 +171,9 @@ def show_judgement(
     plain = {"selector": "th.row_heading", "props": "font-weight: normal"}
     return (
         Styler(table, uuid=name, cell_ids=False)
-        .format(escape="html")
+        .format(safe)
         .format(_scrolling, subset=["Source"])
-        .format_index(escape="html")
+        .format_index(safe)
         .set_table_attributes('style="width: 100%; table-layout: fixed"')
         .set_table_styles([{"selector": "th, td", "props": wrap}, plain, *widths])
     )
@@ -190,7 +190,7 @@ def _score(row: Judgement) -> str:
 
 def _scrolling(text: str) -> str:
     style = "max-height: 24em; overflow-y: auto"
-    return f'<div tabindex="0" style="{style}">{html.escape(text)}</div>'
+    return f'<div tabindex="0" style="{style}">{safe(text)}</div>'
 
 
 def _missing(

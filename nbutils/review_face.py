@@ -4,9 +4,9 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from nbutils.display import safe
 from nbutils.review_acts import Acts
 from nbutils.review_page import STYLE
-from nbutils.review_words import safe
 from nbutils.shortcuts import ROOT_CLASS, Shortcuts
 
 NOTE = "Note on this item: kept when you press Enter or leave the field"

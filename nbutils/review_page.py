@@ -6,10 +6,11 @@ Colours come from JupyterLab's themes, with a light page's where there is no the
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from nbutils.display import safe
 from nbutils.review_items import AnswerItem, Item, PairItem
 from nbutils.review_progress import Summary
 from nbutils.review_reveal import Said, reveal_html, said_text
-from nbutils.review_words import DIFFERS, SOURCED, marked, safe
+from nbutils.review_words import DIFFERS, SOURCED, marked
 
 SHORT = 90  # characters of a text in the queue's table
 STYLE = """
@@ -21,7 +22,7 @@ STYLE = """
 .nbr-question { font-size: 16px; font-weight: 600; margin: 2px 0 6px; }
 .nbr-box { border: 1px solid var(--jp-border-color1, #bdbdbd); border-radius: 3px;
   padding: 6px 10px; overflow-y: auto; background: var(--jp-layout-color1, #fff); }
-.nbr-source { max-height: 14.2em; background: var(--jp-layout-color2, #f3f3f3); }
+.nbr-source { max-height: 13em; background: var(--jp-layout-color2, #f3f3f3); }
 .nbr-answers { display: flex; flex-wrap: wrap; gap: 8px; margin: 6px 0 2px; }
 .nbr-answers > div { flex: 1 1 300px; min-width: 0; }
 .nbr-answer { max-height: 14em; min-height: 5.2em; }

@@ -3,10 +3,10 @@
 Verdicts are in the reader's labels: A is the answer shown as A, whichever order the judge saw.
 """
 
+from nbutils.display import safe
 from nbutils.labels import HumanGrade, HumanLabel
 from nbutils.records import Judgement, Resolution
 from nbutils.review_items import AnswerItem, Item, PairItem
-from nbutils.review_words import safe
 
 Said = HumanLabel | HumanGrade
 SHOWN = {"a": "A", "b": "B"}  # the pair's own labels as a person reads them

@@ -75,9 +75,8 @@ class ReviewRows:
             pair = item.item_id, item.fingerprint
             row = HumanLabel(*pair, act, seconds, who, blind, drawn, time, note)
         else:
-            answer = item.answer.question_id, item.answer.answerer, item.fingerprint
-            how = seconds, who, blind, drawn
-            row = HumanGrade(*answer, act, score, acceptable, *how, time, note)
+            names = item.answer.question_id, item.answer.answerer, item.fingerprint
+            row = HumanGrade(*names, act, score, acceptable, seconds, who, blind, drawn, time, note)
         self._file.append(row)
         if not self._file.cut:
             return ""

@@ -1,29 +1,14 @@
-"""Text as safe HTML, and the words of answers worth a mark. Never changes a word.
-
-What models, documents and people wrote is data here: no tag, no entity, no formula of it acts.
-"""
+"""The words of an answer that are worth a mark. Never changes what it says."""
 
 import re
 from collections.abc import Container, Iterator
-from html import escape
 from itertools import groupby
+
+from nbutils.display import safe
 
 WORD = re.compile(r"\w+(?:[.,:'\u2019-]\w+)*")  # 3,600 and south-east are one word each
 LONG = 4  # letters of a word that is worth a mark where it stands in the source
 DIFFERS, SOURCED = "nbr-differs", "nbr-sourced"  # classes of the two marks
-
-
-def safe(text: str) -> str:
-    r"""The text as HTML that shows it as it is, wherever notebooks and reports show HTML.
-
-    `$` and `\` stand in elements of their own, which no typesetter of formulas joins. What UTF-8
-    cannot hold (a lone surrogate) shows as U+FFFD.
-
-    >>> safe("<b> costs $5")
-    '&lt;b&gt; costs <span>$</span>5'
-    """
-    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return re.sub(r"[$\\]", r"<span>\g<0></span>", escape(whole))
 
 
 def words(text: str) -> set[str]:

@@ -68,7 +68,6 @@ function render({ model, el }) {
     root.addEventListener("keydown", onField, true);
     root.addEventListener("keydown", onKey);
     root.addEventListener("click", onClick);
-    if (document.activeElement === document.body) root.focus({ preventScroll: true });
   };
   model.on("msg:custom", answered);
   model.on("change:turn", onTurn);

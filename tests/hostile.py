@@ -15,7 +15,7 @@ TEXT = (
     "\\begin{equation}q\\end{equation} größer"
 )
 NAME = "<img src='/hostile-pixel.png' onerror='window.canary = 3'>"  # after an answerer's name
-PAIRS = 60  # of the recorded ones, in their order
+PAIRS = 240  # of the recorded ones, in their order
 REASON = "The teacher's reason"  # in front of each of its replies
 ANSWERERS = {  # recorded names, and names that stand nowhere else in a notebook
     "frontier-llm": f"zebra {NAME}",

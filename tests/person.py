@@ -1,5 +1,6 @@
 """A person who also looks for what should not be on the page."""
 
+import re
 from urllib.parse import urlsplit
 
 from tests.hostile import ANSWERERS, PIXEL, REASON, TEXT
@@ -42,10 +43,15 @@ class Person(person.Person):
         secrets = [*(name.split()[0] for name in ANSWERERS.values()), REASON]
         return [secret for secret in secrets if secret in page]
 
+    def speaks_of(self, items):
+        """Which of the items the page names, whose verdicts might stand beside them."""
+        said = set(re.findall(r"\w+", self.page.evaluate("document.body.textContent")))
+        return [item.item_id for item in items if item.item_id in said]
+
     def nothing_acted(self, part=None):
         """The hostile texts of the review, or of that part, show as they are and did nothing."""
         shown = self.review if part is None else part
-        assert TEXT in shown.inner_text()
+        assert TEXT in shown.text_content()
         assert shown.locator(ACTED).count() == 0
         assert self.page.evaluate("window.canary") is None
         assert not [address for address in self.asked if PIXEL in address]

@@ -23,7 +23,7 @@ from nbutils.runs import RunFolder
 from tests import hostile
 from tests.checkout import make_checkout
 from tests.person import Person
-from tools.browser import BrowserError, open_browser, serve_lab, serve_review
+from tools.browser import BrowserError, find_chromium, open_browser, serve_lab, serve_review
 
 pytestmark = pytest.mark.slow
 NOTEBOOK = "notebooks/04_review.ipynb"
@@ -44,7 +44,6 @@ def browser():
 def person(browser):
     someone = Person(browser)
     yield someone
-    someone.page.screenshot(path="/work/exp/wl/shots/last.png")
     someone.close()
 
 
@@ -129,10 +128,11 @@ def test_a_review_in_jupyterlab(person, checkout, tmp_path):
         assert person.run_all() == []
         person.look()
         cells = person.cells()
-        first, second, third = queue(checkout)[:3]
+        first, second, third, *later = queue(checkout)
 
         # the first with the mouse: hidden, decided, shown
         assert person.question() == first.question.question and not person.knows()
+        assert person.speaks_of(later[:50]) == []
         person.nothing_acted()
         person.click("A (a)")
         person.see("You: A.")
@@ -160,6 +160,12 @@ def test_a_review_in_jupyterlab(person, checkout, tmp_path):
         person.press(*NOTE[-6:], "Enter")
         person.see("Note kept.")
         assert person.amiss() == []
+        person.click("Queue")
+        person.review.locator("select").last.wait_for()
+        person.review.locator("select").last.focus()
+        person.press("b", "Escape")  # a letter in a menu is no key either
+        assert not person.knows()
+        person.click("Queue")
         assert person.cells() == cells
 
         # saved, without what the widgets hold
@@ -181,7 +187,7 @@ def test_a_review_in_jupyterlab(person, checkout, tmp_path):
         person.wait_for_kernel()
         assert person.run_all() == []
         person.look()
-        person.see("2 of 60")
+        person.see(f"2 of {hostile.PAIRS}")
         assert person.question() == third.question.question and not person.knows()
         assert person.review.get_by_placeholder("Note on this item").input_value() == NOTE
 
@@ -192,7 +198,7 @@ def test_a_review_in_jupyterlab(person, checkout, tmp_path):
         person.press("8", "y")
         person.see("You: 0.8, acceptable.")
         person.press("Enter")
-        person.see("1 of 104")
+        person.see("1 of 306")
         person.click("Not acceptable (n)")
         person.click("10 (x)")
         person.see("You: 1.0, not acceptable.")
@@ -221,7 +227,9 @@ def test_a_review_on_the_page_of_its_own(person, checkout, tmp_path):
             not person.knows() and "ReviewSession" not in person.source()
         )  # nor is there any code
         person.nothing_acted()
-        person.press("b")  # the keys are on at once: nothing else is on the page
+        person.press("b")  # nothing yet: who does not look at the review does not decide
+        person.review.locator(".nbr-question").click()
+        person.press("b")
         person.see("You: B.")
         person.press("n")
         person.see(second.question.question)
@@ -233,7 +241,7 @@ def test_a_review_on_the_page_of_its_own(person, checkout, tmp_path):
         person.page.reload()
         person.look()
         person.see(second.question.question)
-        person.see("1 of 60")
+        person.see(f"1 of {hostile.PAIRS}")
     found = [(row.pair_id, row.label) for row in rows(checkout)]
     assert found == [
         (first.item_id, "b"),
@@ -251,7 +259,7 @@ def test_headless_there_is_a_table_and_no_widget(person, checkout, tmp_path):
     assert "widgets" not in copy.metadata and not (checkout / "labels").exists()
     with serve_lab(checkout, tmp_path / "lab") as address:  # which typesets formulas in outputs
         person.open_notebook(address, "executed.ipynb")
-        for text in ("The first 10 of 60 in the queue.", "The first 10 of 104 in the queue."):
+        for text in (f"The first 10 of {hostile.PAIRS} in", "The first 10 of 306 in"):
             table = person.page.locator(".jp-OutputArea-output").filter(has_text=text)
             table.scroll_into_view_if_needed()
             person.nothing_acted(table)
@@ -272,3 +280,23 @@ def test_without_the_token_there_is_neither_page_nor_kernel(checkout, tmp_path):
         (checkout / "picture.png").write_bytes(b"of somebody")
         assert ask(f"{root}voila/files/picture.png")[0] == 403  # Voila serves pictures to anybody
         assert ask(f"{root}voila/files/notebooks/picture.png")[0] == 403
+
+
+def test_without_a_chromium_one_is_told_what_to_install_and_what_to_leave_out(monkeypatch):
+    remedy = "Debian's package chromium.*make test ARGS=--no-browser"
+    monkeypatch.setenv("CHROMIUM", "/nowhere/chromium")
+    with pytest.raises(BrowserError, match=f"'/nowhere/chromium', cannot be run.*{remedy}"):
+        find_chromium()
+    monkeypatch.delenv("CHROMIUM")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(BrowserError, match=f"no chromium, .* on PATH: .*{remedy}"):
+        find_chromium()
+
+
+def test_the_flag_leaves_out_the_browser_and_says_so():
+    command = [sys.executable, "-m", "pytest", "--no-browser", "--collect-only", "-q", __file__]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    kept, _, left_out = told.partition("left out by --no-browser")
+    for name in ("in_jupyterlab", "on_the_page_of_its_own", "headless"):
+        assert name in left_out and name not in kept
+    assert "without_the_token" in kept and "without_the_token" not in left_out

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbutils.display import COLUMNS, wrap, wrap_table
+from tests.shown import Shown
 
 LINE = st.text(alphabet="ab -.", max_size=300)
 
@@ -29,6 +30,21 @@ def test_a_table_shows_text_as_text():
     assert "&lt;b&gt;bold&lt;/b&gt;\nline" in html and "&lt;i&gt;" in html
     assert "<b>" not in html and "<i>" not in html
     assert "0.67" in html  # 2 / 3
+
+
+def test_a_formula_is_shown_as_it_was_written():
+    frame = pd.DataFrame({"$a$": ["\\(x\\) $y$", None]}, index=["\\[z\\]", "w"])
+    shown = Shown(wrap_table(frame).to_html()).texts
+    found = "".join(shown)
+    assert "$a$" in found and "\\(x\\) $y$" in found and "\\[z\\]" in found
+    # no typesetter joins a delimiter to what it would enclose: each stands by itself
+    assert all(piece in ("$", "\\") or not {"$", "\\"} & set(piece) for piece in shown)
+
+
+def test_numbers_are_short_and_what_is_missing_is_left_empty():
+    frame = pd.DataFrame({"share": [2 / 3, None], "count": [3, 4], "text": ["x", None]})
+    shown = Shown(wrap_table(frame).to_html()).texts
+    assert [piece for piece in shown if piece.strip()][-4:] == ["0.67", "3", "x", "4"]
 
 
 def test_labels_show_where_they_are_more_than_numbers():

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbutils.review_words import marked, safe, words
+from nbutils.display import safe
+from nbutils.review_words import marked, words
 from tests.shown import Shown
 
 WRITTEN = st.text(st.characters(exclude_categories=()), max_size=60)

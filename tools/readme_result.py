@@ -1,7 +1,7 @@
 """Puts results into the README: `python -m tools.readme_result`. Never makes up a figure.
 
-Reads runs/recorded/scorecard.json and benchmarks/call_path.csv; writes docs/agreement.png and the
-two tables, each between its marks.
+Reads scorecard.json and grading.json of runs/recorded and benchmarks/call_path.csv; writes
+docs/agreement.png and the three tables, each between its marks.
 """
 
 import csv
@@ -15,6 +15,7 @@ from nbutils.profiles import ROOT
 from nbutils.runs import RunError, RunFolder
 
 RESULT = "<!-- result: python -m tools.readme_result -->", "<!-- end of result -->"
+GRADES = "<!-- grading: python -m tools.readme_result -->", "<!-- end of grading -->"
 CALLS = "<!-- call path: python -m benchmarks.call_path -->", "<!-- end of call path -->"
 
 
@@ -32,6 +33,21 @@ def result_table(card: Card) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     ceiling = table(card).iloc[-1]
     lines.append(f"| {ceiling.name} | {ceiling['agreement']:.3f} | | | |")
+    return "\n".join(lines)
+
+
+def grades_table(card: Card) -> str:
+    """The judges of single answers as a Markdown table; intervals draw whole questions."""
+    keys = {"agreement": "agreement", "balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
+    head = ["judge", *keys.values(), "F1", "accepted"]
+    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    for judge, figures in card["judges"].items():
+        row, cells = figures["all"], [judge]
+        for key in keys:
+            low, high = row[f"{key}_low"], row[f"{key}_high"]
+            cells.append("" if low is None else f"{row[key]:.3f} ({low:.3f} to {high:.3f})")
+        cells += [f"{row['f1']:.3f}", f"{row['said acceptable']} of {row['answers']}"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -70,8 +86,11 @@ def main() -> int:
     with (ROOT / "benchmarks" / "call_path.csv").open(newline="", encoding="utf-8") as file:
         calls = calls_table(list(csv.DictReader(file)))
     try:
-        card = json.loads(RunFolder("recorded").need("scorecard.json").read_text(encoding="utf-8"))
+        run = RunFolder("recorded")
+        card = json.loads(run.need("scorecard.json").read_text(encoding="utf-8"))
+        grades = json.loads(run.need("grading.json").read_text(encoding="utf-8"))
         text = between(readme.read_text(encoding="utf-8"), RESULT, result_table(card))
+        text = between(text, GRADES, grades_table(grades))
         text = between(text, CALLS, calls)
     except (RunError, ValueError) as error:
         print(error, file=sys.stderr)
