@@ -15,15 +15,15 @@ from llama_index.core.evaluation import BatchEvalRunner, PairwiseComparisonEvalu
 from llama_index.core.llms.mock import MockLLM
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from nbutils.calls import CallPath
-from nbutils.endpoints import OpenAIChat
-from nbutils.exchange import Call, Reply
+from nbutils.callpath.calls import CallPath
+from nbutils.callpath.exchange import Call, Reply
+from nbutils.callpath.spend import Purse
+from nbutils.callpath.store import Store
 from nbutils.profiles import DATA, Budget, Limits
 from nbutils.prompts import PAIRWISE, Messages, render_pairwise
 from nbutils.records import load_dataset
 from nbutils.roles import Role
-from nbutils.spend import Purse
-from nbutils.store import Store
+from nbutils.services.endpoints import OpenAIChat
 
 WORKERS = 32
 MODEL = "judge"

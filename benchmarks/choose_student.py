@@ -12,16 +12,16 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from nbutils.backbone import Base
 from nbutils.files import aside
 from nbutils.judging import grade_answers, judge_pairs
 from nbutils.models import replay
 from nbutils.profiles import DATA
 from nbutils.records import load_dataset
 from nbutils.resolution import resolve_all
-from nbutils.student import Kind, Settings
-from nbutils.targets import Example, examples
-from nbutils.training import read_examples, train
+from nbutils.scoring.backbone import Base
+from nbutils.scoring.student import Kind, Settings
+from nbutils.scoring.targets import Example, examples
+from nbutils.scoring.training import read_examples, train
 
 TABLE = Path(__file__).with_name("student_choice.csv")
 START = Settings(rate=2e-4, epochs=2, folds=3)

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import torch
 
-from nbutils.backbone import Base, Group
+from nbutils.evaluation.untuned import judge_generated
 from nbutils.judge import judge_pairs
 from nbutils.profiles import DATA, ROOT
 from nbutils.records import Dataset, Pair, load_dataset
-from nbutils.student import CARD, Student, load
-from nbutils.untuned import judge_generated
+from nbutils.scoring.backbone import Base, Group
+from nbutils.scoring.student import CARD, Student, load
 
 TARGET = 10  # times the generating base
 TREE = "student, one tree pass a question"

@@ -19,10 +19,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from nbutils.backbone import BackboneError, Base, Group
 from nbutils.files import aside
 from nbutils.records import Answer, Pair, Question, Resolution
-from nbutils.student import Student, StudentError, load
+from nbutils.scoring.backbone import BackboneError, Base, Group
+from nbutils.scoring.student import Student, StudentError, load
 from nbutils.weights import WeightsError
 
 Row = dict[str, Any]

@@ -11,8 +11,8 @@ from typing import get_args
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from nbutils.callpath.exchange import Call, Failure, Reply
 from nbutils.display import safe
-from nbutils.exchange import Call, Failure, Reply
 from nbutils.logprobs import verdict_probabilities
 from nbutils.models import ChatModel
 from nbutils.prompts import GRADE, PAIRWISE, render_grade, render_pairwise

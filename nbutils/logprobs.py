@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from nbutils.exchange import Reply, Token
+from nbutils.callpath.exchange import Reply, Token
 from nbutils.records import Judgement, Label, Order, Probabilities
 from nbutils.verdicts import Letter, Verdict, in_pair_labels
 

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Protocol
 
 import pandas as pd
 
-from nbutils.calls import CallPath
-from nbutils.exchange import Call, Failure, Reply
+from nbutils.callpath.calls import CallPath
+from nbutils.callpath.exchange import Call, Failure, Reply
+from nbutils.callpath.recorded import recorded_calls
+from nbutils.callpath.service import Service
+from nbutils.callpath.spend import Purse
+from nbutils.callpath.store import PAID, RECORDED, STORE, Store
 from nbutils.profiles import DATA, Profile
-from nbutils.recorded import recorded_calls
 from nbutils.records import Dataset, load_dataset
 from nbutils.roles import HostedRole, Role, base_url, read_key
 from nbutils.runs import RunFolder
-from nbutils.service import Service
-from nbutils.spend import Purse
-from nbutils.store import PAID, RECORDED, STORE, Store
 
 if TYPE_CHECKING:
-    from nbutils.vectors import StoredEmbedding
+    from nbutils.corpus.vectors import StoredEmbedding
 
 Readable = Callable[[Reply], bool]
 
@@ -106,8 +106,8 @@ class Models:
         role = self._profile.embedder
         if self._profile.retrieval.index == "bm25" or role is None:
             return None
-        from nbutils.embeddings import EmbeddingEndpoint, LocalEmbedding
-        from nbutils.vectors import StoredEmbedding
+        from nbutils.corpus.vectors import StoredEmbedding
+        from nbutils.services.embeddings import EmbeddingEndpoint, LocalEmbedding
 
         if role.service == "local":
             return StoredEmbedding(self.path, LocalEmbedding(role))
@@ -135,15 +135,15 @@ class Models:
         if same not in self._services:
             # Each of these imports a library that the others do without.
             if role.service == "openai":
-                from nbutils.endpoints import OpenAIChat
+                from nbutils.services.endpoints import OpenAIChat
 
                 made: Service = OpenAIChat(role, self._keys[where], timeout)
             elif role.service == "huggingface":
-                from nbutils.huggingface import HuggingFaceChat
+                from nbutils.services.huggingface import HuggingFaceChat
 
                 made = HuggingFaceChat(role, self._keys[where], timeout)
             else:
-                from nbutils.local import LocalChat
+                from nbutils.services.local import LocalChat
 
                 made = LocalChat(role)
             self._services[same] = made

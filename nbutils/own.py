@@ -14,14 +14,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from nbutils.corpus.own_rows import OwnRow, read_rows, row_id, same_source
+from nbutils.corpus.splits import Pairing, SplitError, make_pairs, split_sections
 from nbutils.files import aside
 from nbutils.jsonl import RecordError, Row, short, write_jsonl
-from nbutils.own_rows import OwnRow, read_rows, row_id, same_source
 from nbutils.profiles import load_profile
 from nbutils.records import Answer, Question, Split
 from nbutils.roles import ProfileError
 from nbutils.runs import RunError, RunFolder
-from nbutils.splits import Pairing, SplitError, make_pairs, split_sections
 
 ORIGIN = "own.json"  # in a run folder: the file that its rows were imported from
 

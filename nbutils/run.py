@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from nbutils.execute import execute, renew_prose
-from nbutils.manifest import Entry, Manifest, hashes, inputs_of, shared_inputs
+from nbutils.callpath.store import STORE, Store
 from nbutils.profiles import ROOT, Profile, load_profile
-from nbutils.report import write_report
 from nbutils.roles import ProfileError, read_key
-from nbutils.runs import RunError, RunFolder
-from nbutils.series import (
+from nbutils.runner.execute import execute, renew_prose
+from nbutils.runner.manifest import Entry, Manifest, hashes, inputs_of, shared_inputs
+from nbutils.runner.report import write_report
+from nbutils.runner.series import (
     Notebook,
     SeriesError,
     check_inputs,
@@ -24,8 +24,8 @@ from nbutils.series import (
     load_series,
     select,
 )
-from nbutils.store import STORE, Store
-from nbutils.timings import record_timing
+from nbutils.runner.timings import record_timing
+from nbutils.runs import RunError, RunFolder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -116,7 +116,9 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _print_scorecard(file: Path) -> None:
-    from nbutils.agreement import table  # takes seconds to import, for the end of a run alone
+    from nbutils.evaluation.agreement import (
+        table,  # takes seconds to import, for the end of a run alone
+    )
 
     figures = table(json.loads(file.read_text(encoding="utf-8")))
     text = figures.to_string(float_format="{:.2f}".format, na_rep="-", line_width=100)

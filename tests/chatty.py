@@ -6,7 +6,7 @@ import random
 from transformers import AutoTokenizer
 
 from nbutils.causal_lm import load_lm
-from nbutils.lessons import Lesson
+from nbutils.writing.lessons import Lesson
 from tests.tiny import TOYS, llama_config, save_base
 
 CHATML = (

@@ -5,10 +5,10 @@ import shutil
 import subprocess
 import sys
 
+from nbutils.corpus.retrieval import chunk
 from nbutils.jsonl import write_jsonl
 from nbutils.profiles import ROOT
 from nbutils.records import Question
-from nbutils.retrieval import chunk
 
 DOCUMENT = """# The Island
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from nbutils.records import Answer, Grade, Pair, Question, Resolution
-from nbutils.review import AnswerItem, PairItem
+from nbutils.review.session import AnswerItem, PairItem
 
 NOW = datetime(2026, 1, 31, 8, 15, tzinfo=UTC)
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from nbutils import graded
-from nbutils.frozen import Frozen
+from nbutils.grading import graded
+from nbutils.grading.frozen import Frozen
 from nbutils.records import Answer, Grade, Question
 
 PROMPT = "grade-v1:test"

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from html.parser import HTMLParser
 
-from nbutils.labels import HumanGrade, HumanLabel
 from nbutils.records import Judgement
+from nbutils.review.labels import HumanGrade, HumanLabel
 from tests.reviewed import answer_item, pair_item
 
 ACT = "<img src=x onerror=act()>"

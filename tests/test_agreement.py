@@ -3,7 +3,15 @@ from dataclasses import replace
 
 import pytest
 
-from nbutils.agreement import Judge, compare, longer_wins, orders, scorecard, table, win_rates
+from nbutils.evaluation.agreement import (
+    Judge,
+    compare,
+    longer_wins,
+    orders,
+    scorecard,
+    table,
+    win_rates,
+)
 from nbutils.records import Judgement, Label, Pair, Probabilities, Resolution, Resolved
 
 RIGHT, WRONG = "frontier-llm", "frontier-llm-one-error"

@@ -3,7 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from nbutils.answering import (
+from nbutils.callpath.exchange import Failure, Reply
+from nbutils.corpus.answering import (
     Answered,
     ChatAnswerer,
     ExtractiveAnswerer,
@@ -11,7 +12,6 @@ from nbutils.answering import (
     answerers,
     split_sentences,
 )
-from nbutils.exchange import Failure, Reply
 from nbutils.models import ModelError, Models
 from nbutils.profiles import DATA, load_profile
 from nbutils.prompts import ANSWER, render_answer

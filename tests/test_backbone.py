@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from nbutils import weights
-from nbutils.backbone import ROUND, BackboneError, Base, Group, pooled
+from nbutils.scoring.backbone import ROUND, BackboneError, Base, Group, pooled
 from tests.tiny import MARKS, TOYS, WORDS, group, in_float32, llama_config, save_base
 
 LAYERS, FIRST = (2, 4), 1

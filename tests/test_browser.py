@@ -15,10 +15,10 @@ import nbformat
 import pytest
 import websocket
 
-from nbutils.labels import HumanGrade, HumanLabel, LabelFile
 from nbutils.profiles import ROOT
-from nbutils.review import Filter, pair_items
-from nbutils.review_queue import build_queue
+from nbutils.review.labels import HumanGrade, HumanLabel, LabelFile
+from nbutils.review.queue import build_queue
+from nbutils.review.session import Filter, pair_items
 from nbutils.runs import RunFolder
 from tests import hostile
 from tests.checkout import make_checkout

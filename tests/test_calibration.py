@@ -3,8 +3,8 @@ from math import log
 import pytest
 import torch
 
-from nbutils.calibration import calibrate
-from nbutils.student import davidson
+from nbutils.scoring.calibration import calibrate
+from nbutils.scoring.student import davidson
 
 ROWS = 4000
 

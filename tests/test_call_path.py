@@ -13,14 +13,14 @@ from contextlib import closing
 
 import pytest
 
-from nbutils.calls import CallPath
-from nbutils.endpoints import OpenAIChat
-from nbutils.exchange import Call, Failure
+from nbutils.callpath.calls import CallPath
+from nbutils.callpath.exchange import Call, Failure
+from nbutils.callpath.spend import Purse
+from nbutils.callpath.stage import StageStopped
+from nbutils.callpath.store import Store
 from nbutils.profiles import Budget, Limits
 from nbutils.roles import Role, read_key
-from nbutils.spend import Purse
-from nbutils.stage import StageStopped
-from nbutils.store import Store
+from nbutils.services.endpoints import OpenAIChat
 from tests.server import CHAT, ROOT, Fault
 
 pytestmark = pytest.mark.slow

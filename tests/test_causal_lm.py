@@ -21,7 +21,7 @@ from nbutils.causal_lm import (
     load_lm,
     weights_sha256,
 )
-from nbutils.generation import Chooser, generate
+from nbutils.writing.generation import Chooser, generate
 from tests.chatty import loaded, save_chat_base
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -218,6 +218,7 @@ def test_a_broken_card_is_refused(folder, adapter, text):
 
 
 def test_sequences_are_rounded_for_base_and_replies_alike():
-    from nbutils import backbone, generation
+    from nbutils.scoring import backbone
+    from nbutils.writing import generation
 
     assert causal_lm.ROUND == backbone.ROUND == generation.ROUND == 64

@@ -1,7 +1,7 @@
 import pytest
 from transformers import AutoTokenizer
 
-from nbutils.chat_format import ChatFormat, ChatFormatError
+from nbutils.writing.chat_format import ChatFormat, ChatFormatError
 from tests.chatty import CHATML, said, save_chat_base
 from tests.tiny import WORDS
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nbutils.checkpoint import Progress, data_hash, identity
+from nbutils.scoring.checkpoint import Progress, data_hash, identity
 from tests.tiny import SETTINGS, toy_examples
 
 ROWS = toy_examples(3)

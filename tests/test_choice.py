@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from nbutils.profiles import ROOT
-from nbutils.student import Settings
+from nbutils.scoring.student import Settings
 
 FIGURES = ["agreement", "preference", "grade_order"]
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from nbutils import choosing, heads
-from nbutils.graded import GradingError
-from nbutils.heads import targets
+from nbutils.grading import choosing, heads
+from nbutils.grading.graded import GradingError
+from nbutils.grading.heads import targets
 from tests import rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")

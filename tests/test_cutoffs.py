@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import balanced_accuracy_score, precision_score, recall_score
 
-from nbutils import cutoffs
-from nbutils.cutoffs import Costs
-from nbutils.grade_measures import Mark
-from nbutils.graded import GradingError
+from nbutils.grading import cutoffs
+from nbutils.grading.cutoffs import Costs
+from nbutils.grading.grade_measures import Mark
+from nbutils.grading.graded import GradingError
 
 # ranks 1 (bad), 2 (good), 2 (bad), 4 (good)
 GOOD, RANKS = np.array([0.0, 1, 0, 1]), np.array([1.0, 2, 2, 4])

@@ -4,9 +4,9 @@ import pytest
 from pypdf import PdfWriter
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
-from nbutils.documents import DocumentError, load_document
+from nbutils.corpus.documents import DocumentError, load_document
+from nbutils.corpus.retrieval import chunk
 from nbutils.profiles import DATA
-from nbutils.retrieval import chunk
 
 
 def save_pdf(path, pages, password=""):

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbutils.embeddings import EmbeddingEndpoint, LocalEmbedding, read_vectors
-from nbutils.exchange import Call, Failure
+from nbutils.callpath.exchange import Call, Failure
+from nbutils.callpath.service import CallError
+from nbutils.corpus.vectors import EmbeddingError, StoredEmbedding, unpack
 from nbutils.roles import Role
-from nbutils.service import CallError
-from nbutils.vectors import EmbeddingError, StoredEmbedding, unpack
+from nbutils.services.embeddings import EmbeddingEndpoint, LocalEmbedding, read_vectors
 from tests import tiny as make
 from tests.server import Fault
 from tests.server.chat import embed

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbutils.clients import redact
-from nbutils.endpoints import OpenAIChat, asked, read_completion, refusal
-from nbutils.exchange import Call, Reply
+from nbutils.callpath.exchange import Call, Reply
+from nbutils.callpath.service import CallError
+from nbutils.callpath.store import Store
 from nbutils.roles import Role
-from nbutils.service import CallError
-from nbutils.store import Store
+from nbutils.services.clients import redact
+from nbutils.services.endpoints import OpenAIChat, asked, read_completion, refusal
 from tests.server import CHAT, Fault
 
 KEY = "sk-canary-0123456789abcdefghijklmnopqrstuvwxyz"

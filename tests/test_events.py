@@ -7,12 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbutils.events import EventError, check_events, finetuning_events, hold_out, write_events
 from nbutils.profiles import DATA
 from nbutils.prompts import PAIRWISE, render_pairwise
 from nbutils.records import HUMAN, Answer, Judgement, Pair, Question, Resolution, load_dataset
 from nbutils.resolution import resolve_all
 from nbutils.verdicts import in_pair_labels, read_verdict
+from nbutils.writing.events import (
+    EventError,
+    check_events,
+    finetuning_events,
+    hold_out,
+    write_events,
+)
 
 QUESTIONS = [
     Question("q1", "train", "s", "fact", "Which boat?", "Dunlin.", "c", "c", "A source."),

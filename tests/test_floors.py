@@ -3,8 +3,8 @@ from math import exp
 
 import pytest
 
-from nbutils import floors
-from nbutils.agreement import Card, Judge, scorecard
+from nbutils.evaluation import floors
+from nbutils.evaluation.agreement import Card, Judge, scorecard
 from nbutils.profiles import DATA
 from nbutils.records import Answer, Judgement, Pair, Question, Resolution, Resolved, load_dataset
 from nbutils.resolution import resolve_all

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from nbutils.backbone import Group
-from nbutils.frozen import frozen, project, read_answers
-from nbutils.graded import GradingError
+from nbutils.grading.frozen import frozen, project, read_answers
+from nbutils.grading.graded import GradingError
 from nbutils.records import Answer, Pair, Resolution
+from nbutils.scoring.backbone import Group
 from tests import rows
 from tests.tiny import random_student
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbutils.generation import Chooser, Interrupted, drawn, generate
+from nbutils.writing.generation import Chooser, Interrupted, drawn, generate
 from tests.tiny import WORDS
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nbutils import generative, local
+from nbutils.callpath.exchange import Call
 from nbutils.causal_lm import (
     ADAPTER_CARD,
     ADAPTER_CONFIG,
@@ -16,18 +16,19 @@ from nbutils.causal_lm import (
     file_sha256,
     weights_sha256,
 )
-from nbutils.chat_format import ChatFormat
-from nbutils.exchange import Call
-from nbutils.generative import GenerativeError, train_generative
-from nbutils.lessons import encode, lesson_loss
-from nbutils.local import LocalChat
+from nbutils.evaluation.untuned import generate
 from nbutils.logprobs import verdict_probabilities
 from nbutils.prompts import PAIRWISE
 from nbutils.roles import GenerativeRole, Role
-from nbutils.training import CHECKPOINT
-from nbutils.untuned import generate
+from nbutils.scoring.training import CHECKPOINT
+from nbutils.services import local
+from nbutils.services.local import LocalChat
 from nbutils.verdicts import read_verdict
 from nbutils.weights import SHA256
+from nbutils.writing import generative
+from nbutils.writing.chat_format import ChatFormat
+from nbutils.writing.generative import GenerativeError, train_generative
+from nbutils.writing.lessons import encode, lesson_loss
 from tests.chatty import loaded, said, save_chat_base, toy_lessons
 from tests.test_causal_lm import Trap
 

@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from nbutils import grade_card, resampling
-from nbutils import grade_measures as measures
-from nbutils.grade_measures import GradeJudge, Mark
-from nbutils.graded import GradingError
+from nbutils.grading import grade_card, resampling
+from nbutils.grading import grade_measures as measures
+from nbutils.grading.grade_measures import GradeJudge, Mark
+from nbutils.grading.graded import GradingError
 from tests.rows import table
 
 GEMMA, SMOL, BM25 = "gemma-3-270m", "smollm2-135m-instruct", "extractive-bm25"

@@ -1,9 +1,9 @@
 import pytest
 
-from nbutils import grade_floors as floors
-from nbutils.floors import trigram_share
-from nbutils.grade_measures import Mark
-from nbutils.graded import GradingError
+from nbutils.evaluation.floors import trigram_share
+from nbutils.grading import grade_floors as floors
+from nbutils.grading.grade_measures import Mark
+from nbutils.grading.graded import GradingError
 from tests.rows import table
 
 # The text of an answer is its answerer's name: of 1 to 4 characters here.

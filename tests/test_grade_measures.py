@@ -4,9 +4,9 @@ from math import exp, log
 import numpy as np
 import pytest
 
-from nbutils import grade_measures as measures
-from nbutils import resampling
-from nbutils.grade_measures import GradeJudge, Mark
+from nbutils.grading import grade_measures as measures
+from nbutils.grading import resampling
+from nbutils.grading.grade_measures import GradeJudge, Mark
 from tests.rows import table
 
 # Four questions; the teacher's scores, and so the classes at 0.8: good, bad, good, bad, unreadable.

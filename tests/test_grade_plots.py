@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from nbutils import cutoffs, grade_card, grade_floors, grade_plots, graded
-from nbutils.drawing import BLUE, GREY, RED
-from nbutils.grade_measures import GradeJudge, Mark
-from nbutils.sweeps import Sweep
+from nbutils.figures.drawing import BLUE, GREY, RED
+from nbutils.grading import cutoffs, grade_card, grade_floors, grade_plots, graded
+from nbutils.grading.grade_measures import GradeJudge, Mark
+from nbutils.grading.sweeps import Sweep
 from tests.drawn import rows, texts, title, widths
 from tests.rows import table
 

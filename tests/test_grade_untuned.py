@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from nbutils import grade_untuned, untuned
-from nbutils.backbone import BackboneError
-from nbutils.grade_measures import Mark
-from nbutils.grade_untuned import SCORES, grade_generated, untuned_judge
+from nbutils.evaluation import untuned
+from nbutils.grading import grade_untuned
+from nbutils.grading.grade_measures import Mark
+from nbutils.grading.grade_untuned import SCORES, grade_generated, untuned_judge
 from nbutils.prompts import GRADE, render_grade
 from nbutils.records import Answer, Question
+from nbutils.scoring.backbone import BackboneError
 from tests import tiny as make
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -1,8 +1,8 @@
 import pandas as pd
 import pytest
 
-from nbutils import graded
-from nbutils.graded import GradingError
+from nbutils.grading import graded
+from nbutils.grading.graded import GradingError
 from nbutils.records import Answer
 from tests.rows import grade, question, table
 

@@ -3,11 +3,11 @@ from math import exp, log
 import numpy as np
 import pytest
 
-from nbutils import choosing, grader
-from nbutils.grade_measures import Mark
-from nbutils.grader import Grader
-from nbutils.heads import Head, targets
-from nbutils.student import Calibration, Student
+from nbutils.grading import choosing, grader
+from nbutils.grading.grade_measures import Mark
+from nbutils.grading.grader import Grader
+from nbutils.grading.heads import Head, targets
+from nbutils.scoring.student import Calibration, Student
 from tests import rows
 from tests.tiny import random_student
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbutils.grading import (
+from nbutils.grading.loss import (
     classes,
     gradient,
     grading_loss,

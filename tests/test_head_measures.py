@@ -3,8 +3,8 @@ from math import exp, log
 import numpy as np
 import pytest
 
-from nbutils.head_measures import measure_grades, measure_pairs
-from nbutils.heads import Head
+from nbutils.grading.head_measures import measure_grades, measure_pairs
+from nbutils.grading.heads import Head
 from tests import rows
 
 ONCE = np.ones((1, 2))

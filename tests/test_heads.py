@@ -6,12 +6,12 @@ import pytest
 import torch
 from scipy.special import expit, log_softmax
 
-from nbutils.frozen import project
-from nbutils.graded import GradingError
-from nbutils.heads import Head, Targets, fit, targets
+from nbutils.grading.frozen import project
+from nbutils.grading.graded import GradingError
+from nbutils.grading.heads import Head, Targets, fit, targets
 from nbutils.resolution import sharpen
-from nbutils.targets import pair_loss
-from nbutils.training import fit_head
+from nbutils.scoring.targets import pair_loss
+from nbutils.scoring.training import fit_head
 from tests import rows
 from tests.tiny import SETTINGS, toy_examples
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from nbutils import hosted, tuning
-from nbutils.events import EventError, hold_out
-from nbutils.hosted import HostedStudent
-from nbutils.jobfile import STATE, HostedError
+from nbutils.callpath.store import Store
 from nbutils.profiles import DATA, Budget
 from nbutils.records import load_dataset
 from nbutils.roles import HostedRole
-from nbutils.store import Store
+from nbutils.writing import hosted, tuning
+from nbutils.writing.events import EventError, hold_out
+from nbutils.writing.hosted import HostedStudent
+from nbutils.writing.jobfile import STATE, HostedError
 from tests.server import Fault
 
 pytestmark = pytest.mark.slow
@@ -135,10 +135,10 @@ def test_the_job_is_on_disk_before_anything_else_can_fail(student, server, tmp_p
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from nbutils.hosted import HostedStudent
+from nbutils.writing.hosted import HostedStudent
 from nbutils.profiles import Budget
 from nbutils.roles import HostedRole
-from nbutils.store import Store
+from nbutils.callpath.store import Store
 from tests.test_hosted import HELD, TRAIN
 
 real = os.replace

@@ -3,10 +3,10 @@ import json
 
 import pytest
 
-from nbutils.exchange import Call
-from nbutils.huggingface import ROUTER, HuggingFaceChat
+from nbutils.callpath.exchange import Call
+from nbutils.callpath.service import CallError
 from nbutils.roles import Role, read_key
-from nbutils.service import CallError
+from nbutils.services.huggingface import ROUTER, HuggingFaceChat
 from tests.server import CHAT, Fault
 
 KEY = "hf_canary5f2e81c09d7744aa"

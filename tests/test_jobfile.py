@@ -1,6 +1,6 @@
 import pytest
 
-from nbutils.jobfile import STATE, HostedError, JobFile, State
+from nbutils.writing.jobfile import STATE, HostedError, JobFile, State
 
 
 def test_what_is_kept_is_loaded(tmp_path):

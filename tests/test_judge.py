@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbutils import judge
-from nbutils.backbone import Group
 from nbutils.judge import RowError, judge_file, judge_pairs, judge_row, main
 from nbutils.records import Answer, Pair, Question
-from nbutils.student import Calibration
+from nbutils.scoring.backbone import Group
+from nbutils.scoring.student import Calibration
 from tests.tiny import TOYS, group, random_student
 
 pytestmark = pytest.mark.usefixtures("one_thread")

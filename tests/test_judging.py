@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from nbutils.exchange import Failure, Reply, Token
+from nbutils.callpath.exchange import Failure, Reply, Token
 from nbutils.judging import JudgingError, grade_answers, judge_pairs, show_judgement
 from nbutils.models import replay
 from nbutils.profiles import DATA

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbutils import label_file
 from nbutils.jsonl import RecordError, line_of
-from nbutils.label_file import LabelFile
-from nbutils.labels import HumanLabel
+from nbutils.review import label_file
+from nbutils.review.label_file import LabelFile
+from nbutils.review.labels import HumanLabel
 from tests.disks import files_up_to, nobody
 
 ROOT = Path(__file__).parent.parent
@@ -148,7 +148,7 @@ def test_a_row_that_could_not_be_read_again_is_not_written(tmp_path: Path) -> No
 
 WRITER = """
 import sys
-from nbutils.label_file import LabelFile
+from nbutils.review.label_file import LabelFile
 from tests.test_label_file import open_file, row
 from pathlib import Path
 first, note = int(sys.argv[2]), "n" * 5000

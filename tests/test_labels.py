@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbutils.jsonl import RecordError, line_of, row_of
-from nbutils.labels import (
+from nbutils.records import Answer
+from nbutils.review.labels import (
     HumanGrade,
     HumanLabel,
     answer_fingerprint,
@@ -15,7 +16,6 @@ from nbutils.labels import (
     standing,
     usable,
 )
-from nbutils.records import Answer
 from tests.reviewed import question
 
 NOW, OLD = "0123456789abcdef", "f" * 16

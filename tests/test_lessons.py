@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbutils.causal_lm import ROUND
-from nbutils.chat_format import ChatFormat
-from nbutils.events import EventError, finetuning_events
-from nbutils.lessons import Encoded, Lesson, encode, lesson_loss, lessons
 from nbutils.records import HUMAN, Resolution
 from nbutils.resolution import soft_target
+from nbutils.writing.chat_format import ChatFormat
+from nbutils.writing.events import EventError, finetuning_events
+from nbutils.writing.lessons import Encoded, Lesson, encode, lesson_loss, lessons
 from tests.chatty import loaded, said, save_chat_base, toy_lessons
 from tests.test_events import ANSWERS, JUDGEMENTS, PAIRS, QUESTIONS, RESOLUTIONS
 from tests.tiny import WORDS

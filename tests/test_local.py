@@ -6,19 +6,19 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from nbutils import local
-from nbutils.calls import CallPath
+from nbutils.callpath.calls import CallPath
+from nbutils.callpath.exchange import Call, Failure, Reply
+from nbutils.callpath.service import CallError
+from nbutils.callpath.spend import Price, Purse
+from nbutils.callpath.stage import StageStopped
+from nbutils.callpath.store import Store
 from nbutils.causal_lm import weights_sha256
-from nbutils.chat_format import ChatFormat
-from nbutils.exchange import Call, Failure, Reply
-from nbutils.generation import Chooser, Interrupted, generate
-from nbutils.local import TAIL, LocalChat, LocalError
 from nbutils.profiles import Budget, Limits
 from nbutils.roles import Role
-from nbutils.service import CallError
-from nbutils.spend import Price, Purse
-from nbutils.stage import StageStopped
-from nbutils.store import Store
+from nbutils.services import local
+from nbutils.services.local import TAIL, LocalChat, LocalError
+from nbutils.writing.chat_format import ChatFormat
+from nbutils.writing.generation import Chooser, Interrupted, generate
 from tests.chatty import loaded, said, save_chat_base
 from tests.tiny import TOYS, WORDS
 

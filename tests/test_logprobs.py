@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nbutils.logprobs
-from nbutils.exchange import Reply, Token
+from nbutils.callpath.exchange import Reply, Token
 from nbutils.logprobs import (
     NOT_GIVEN,
     NOT_LOGARITHMS,

@@ -6,9 +6,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from nbutils.manifest import Manifest, hashes, inputs_of, shared_inputs
 from nbutils.profiles import PROFILE_FILES, load_profile
-from nbutils.series import Notebook
+from nbutils.runner.manifest import Manifest, hashes, inputs_of, shared_inputs
+from nbutils.runner.series import Notebook
 
 
 @pytest.fixture

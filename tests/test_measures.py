@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbutils import measures
+from nbutils.evaluation import measures
 from nbutils.records import Label, Probabilities, Resolution, Resolved
 
 TARGET = (0.9, 0.05, 0.05)

@@ -2,17 +2,17 @@ import json
 
 import pytest
 
-from nbutils import endpoints
-from nbutils.exchange import Call, Failure, Reply
+from nbutils.callpath.exchange import Call, Failure, Reply
+from nbutils.callpath.recorded import recorded_answer
+from nbutils.callpath.stage import StageStopped
+from nbutils.callpath.store import ReplayMiss, Store, StoreError
 from nbutils.models import LiveModel, Models, ReplayModel, paid, replay
 from nbutils.profiles import DATA, load_profile
 from nbutils.prompts import GRADE, PAIRWISE, render_grade, render_pairwise
-from nbutils.recorded import recorded_answer
 from nbutils.records import load_dataset
 from nbutils.roles import KeyMissing, ProfileError
 from nbutils.runs import RunFolder
-from nbutils.stage import StageStopped
-from nbutils.store import ReplayMiss, Store, StoreError
+from nbutils.services import endpoints
 from tests.server import CHAT, Fault
 
 MINE = """\

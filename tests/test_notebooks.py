@@ -6,8 +6,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from nbutils.profiles import ROOT
+from nbutils.runner.series import load_series
 from nbutils.runs import WRITTEN_BY
-from nbutils.series import load_series
 from tools.check_notebooks import LINES, check_notebook, check_series
 
 FIRST = """# Pairs

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nbutils.corpus.splits import shared_sources
 from nbutils.own import import_rows, main, refuse_own_rows
 from nbutils.profiles import ROOT
 from nbutils.records import Answer, Pair, Question, RecordError
 from nbutils.runs import RunError, RunFolder
-from nbutils.splits import shared_sources
 
 FILES = ("questions.jsonl", "answers.jsonl", "pairs.jsonl")
 

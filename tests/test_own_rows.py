@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from nbutils.own_rows import read_rows
+from nbutils.corpus.own_rows import read_rows
 from nbutils.records import RecordError
 
 

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nbutils.evaluation.people import FILE, SECOND, Reviewer, read_people, training_labels
 from nbutils.jsonl import write_jsonl
-from nbutils.labels import HumanLabel, pair_fingerprint
-from nbutils.people import FILE, SECOND, Reviewer, read_people, training_labels
 from nbutils.records import Answer, Pair, Question, Resolution
 from nbutils.resolution import soft_target
+from nbutils.review.labels import HumanLabel, pair_fingerprint
 
 QUESTIONS = [
     Question("q1", "train", "s", "fact", "Which boat?", "Dunlin.", "c", "c", "A source."),

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from nbutils.agreement import Judge, compare
-from nbutils.people import Reviewer
-from nbutils.people_card import between, overruled, people_card, summary, table
+from nbutils.evaluation.agreement import Judge, compare
+from nbutils.evaluation.people import Reviewer
+from nbutils.evaluation.people_card import between, overruled, people_card, summary, table
 from nbutils.records import Pair, Resolution
 from tests.test_people import PAIRS, label, said_by
 

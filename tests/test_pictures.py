@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from nbutils import drawing, pictures
-from nbutils.backbone import Base, Group
+from nbutils.figures import drawing, pictures
 from nbutils.records import Chunk, Question
+from nbutils.scoring.backbone import Base, Group
 from tests.drawn import rows, texts, title, widths
 
 matplotlib.use("Agg")

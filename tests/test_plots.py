@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from nbutils import floors, plots
-from nbutils.agreement import Card, Judge, scorecard, win_rates
-from nbutils.labels import HumanLabel
-from nbutils.people import Reviewer
-from nbutils.people_card import people_card
+from nbutils.evaluation import floors
+from nbutils.evaluation.agreement import Card, Judge, scorecard, win_rates
+from nbutils.evaluation.people import Reviewer
+from nbutils.evaluation.people_card import people_card
+from nbutils.figures import plots
 from nbutils.records import Answer, Judgement, Pair, Resolution
+from nbutils.review.labels import HumanLabel
 from tests.drawn import rows, texts, title, widths
 
 matplotlib.use("Agg")

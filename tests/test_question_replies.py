@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbutils.exchange import Reply
+from nbutils.callpath.exchange import Reply
+from nbutils.corpus.question_replies import Line, read_questions, without_label
 from nbutils.profiles import DATA
-from nbutils.question_replies import Line, read_questions, without_label
 from nbutils.records import load_dataset
 
 

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbutils.exchange import Failure, Reply
-from nbutils.models import ReplayModel
-from nbutils.profiles import DATA, DocumentChoice, RetrievalChoice, SplitChoice, load_profile
-from nbutils.questions import (
+from nbutils.callpath.exchange import Failure, Reply
+from nbutils.callpath.recorded import recorded_calls
+from nbutils.callpath.service import CallError
+from nbutils.callpath.store import Store
+from nbutils.corpus.questions import (
     Draft,
     QuestionError,
     asked_chunks,
@@ -16,13 +17,12 @@ from nbutils.questions import (
     plan,
     write_questions,
 )
-from nbutils.recorded import recorded_calls
+from nbutils.corpus.retrieval import Retriever, chunk
+from nbutils.corpus.splits import SplitError
+from nbutils.corpus.vectors import StoredEmbedding
+from nbutils.models import ReplayModel
+from nbutils.profiles import DATA, DocumentChoice, RetrievalChoice, SplitChoice, load_profile
 from nbutils.records import Chunk, load_dataset
-from nbutils.retrieval import Retriever, chunk
-from nbutils.service import CallError
-from nbutils.splits import SplitError
-from nbutils.store import Store
-from nbutils.vectors import StoredEmbedding
 from tests.words import Words, call_path
 
 TEXT = "# Book\nAbout.\n## Boats\nThe Dunlin leaks.\n## Fog\nFog came.\n## Seals\nSeals bark.\n"

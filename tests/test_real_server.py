@@ -8,19 +8,19 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from nbutils.calls import CallPath
-from nbutils.embeddings import EmbeddingEndpoint
-from nbutils.endpoints import OpenAIChat
-from nbutils.exchange import Call, Failure, Reply
+from nbutils.callpath.calls import CallPath
+from nbutils.callpath.exchange import Call, Failure, Reply
+from nbutils.callpath.spend import Purse
+from nbutils.callpath.store import STORE, Store
+from nbutils.corpus.vectors import StoredEmbedding
 from nbutils.jsonl import read_jsonl
 from nbutils.logprobs import NOT_GIVEN, verdict_probabilities
 from nbutils.profiles import Budget, Limits
 from nbutils.prompts import PAIRWISE, render_pairwise
 from nbutils.records import Answer, Judgement, Pair, Resolution
 from nbutils.roles import Role
-from nbutils.spend import Purse
-from nbutils.store import STORE, Store
-from nbutils.vectors import StoredEmbedding
+from nbutils.services.embeddings import EmbeddingEndpoint
+from nbutils.services.endpoints import OpenAIChat
 from nbutils.verdicts import read_verdict
 from tests.checkout import make_checkout, run_series
 

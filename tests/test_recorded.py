@@ -5,19 +5,19 @@ from dataclasses import replace
 import pytest
 
 from nbutils import prompts
-from nbutils.exchange import Call
-from nbutils.profiles import DATA
-from nbutils.prompts import PAIRWISE, render_pairwise
-from nbutils.recorded import (
+from nbutils.callpath.exchange import Call
+from nbutils.callpath.recorded import (
     RECORDED_PROMPTS,
     ReplayDiffers,
     as_recorded,
     recorded_answer,
     recorded_calls,
 )
+from nbutils.callpath.store import ReplayMiss, Store
+from nbutils.profiles import DATA
+from nbutils.prompts import PAIRWISE, render_pairwise
 from nbutils.records import load_dataset
 from nbutils.roles import Role
-from nbutils.store import ReplayMiss, Store
 
 RECORDED = Role(service="recorded", model="recorded")
 COPIED = Role(service="extractive", model="extractive")

@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from nbutils.report import write_report
-from nbutils.series import Notebook
-from nbutils.timings import record_timing
+from nbutils.runner.report import write_report
+from nbutils.runner.series import Notebook
+from nbutils.runner.timings import record_timing
 
 PIXEL = base64.b64encode(b"not really a picture").decode()
 

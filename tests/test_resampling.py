@@ -10,7 +10,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from nbutils import resampling
+from nbutils.grading import resampling
 
 GOOD = np.array([1.0, 1, 0, 0])
 RANKS = np.array([0.9, 0.4, 0.4, 0.1])

@@ -6,14 +6,14 @@ import sys
 import numpy as np
 import pytest
 
-from nbutils.documents import DocumentError, load_document
-from nbutils.embeddings import EmbeddingEndpoint
+from nbutils.callpath.service import CallError
+from nbutils.corpus.documents import DocumentError, load_document
+from nbutils.corpus.retrieval import Retriever, chunk, hit_rate, says_something
+from nbutils.corpus.vectors import EmbeddingError, StoredEmbedding
 from nbutils.profiles import DATA, ROOT
 from nbutils.records import Chunk, Question, load_dataset
-from nbutils.retrieval import Retriever, chunk, hit_rate, says_something
 from nbutils.roles import Role
-from nbutils.service import CallError
-from nbutils.vectors import EmbeddingError, StoredEmbedding
+from nbutils.services.embeddings import EmbeddingEndpoint
 from tests.words import Words, call_path, embed
 
 
@@ -177,9 +177,9 @@ import socket, sys
 def refuse(*args, **kwargs): raise OSError("no network in this test")
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 sys.modules["llama_index.readers.file"] = None  # as if not installed
-from nbutils.documents import load_document
+from nbutils.corpus.documents import load_document
 from nbutils.profiles import DATA
-from nbutils.retrieval import Retriever, chunk
+from nbutils.corpus.retrieval import Retriever, chunk
 import json
 chunks = chunk(load_document(DATA / "document.md"))
 found = Retriever(chunks).top("How many hectares does Kestrel Island cover?")

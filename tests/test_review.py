@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from nbutils.jsonl import RecordError, line_of
-from nbutils.labels import HumanGrade, HumanLabel, LabelFile
-from nbutils.review import Filter, ReviewError, ReviewSession, Summary
+from nbutils.review.labels import HumanGrade, HumanLabel, LabelFile
+from nbutils.review.session import Filter, ReviewError, ReviewSession, Summary
 from tests.disks import files_up_to, nobody
 from tests.reviewed import NOW, Clock, answer_item, pair_item
 

@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 
-from nbutils.labels import HumanGrade, HumanLabel, answer_fingerprint, pair_fingerprint
 from nbutils.records import Answer, Grade, Judgement, Pair, Resolution
-from nbutils.review import ReviewError, answer_items, pair_items
-from nbutils.review_items import AnswerItem, PairItem
+from nbutils.review.items import AnswerItem, PairItem
+from nbutils.review.labels import HumanGrade, HumanLabel, answer_fingerprint, pair_fingerprint
+from nbutils.review.session import ReviewError, answer_items, pair_items
 from tests.reviewed import answer_item, pair_item, question
 
 A = Resolution("p0", "student", "a", target=(0.7, 0.2, 0.1))

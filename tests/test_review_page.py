@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from nbutils.review import Summary
-from nbutils.review_page import Marks, item_html, progress_html, queue_table, static_html
-from nbutils.review_reveal import reveal_html
+from nbutils.review.page import Marks, item_html, progress_html, queue_table, static_html
+from nbutils.review.reveal import reveal_html
+from nbutils.review.session import Summary
 from tests.reviewed import answer_item, pair_item
 from tests.shown import ACT, Shown, hostile, judged, label, text
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbutils.labels import HumanLabel
 from nbutils.records import Resolution
-from nbutils.review_items import PairItem, ReviewError
-from nbutils.review_queue import EVERYTHING, Filter, build_queue
+from nbutils.review.items import PairItem, ReviewError
+from nbutils.review.labels import HumanLabel
+from nbutils.review.queue import EVERYTHING, Filter, build_queue
 from tests.reviewed import answer_item, pair_item
 
 TEACHER = ["a", "b", "tie", "conflict", "unreadable", "a", "b", "tie"]

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from nbutils.review_reveal import reveal_html, said_text
+from nbutils.review.reveal import reveal_html, said_text
 from tests.reviewed import answer_item, pair_item
 from tests.shown import grade, judged, label, text
 

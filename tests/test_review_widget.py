@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from IPython.display import HTML
 
-from nbutils.labels import HumanGrade, HumanLabel, LabelFile
-from nbutils.review import Filter, ReviewSession
-from nbutils.review_acts import ANSWER_ROWS, PAIR_ROWS
-from nbutils.review_widget import ReviewWidget, attended, review
+from nbutils.review.acts import ANSWER_ROWS, PAIR_ROWS
+from nbutils.review.labels import HumanGrade, HumanLabel, LabelFile
+from nbutils.review.session import Filter, ReviewSession
+from nbutils.review.widget import ReviewWidget, attended, review
 from tests.reviewed import NOW, Clock, answer_item, pair_item
 from tests.shown import judged, text
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbutils.display import safe
-from nbutils.review_words import marked, words
+from nbutils.review.words import marked, words
 from tests.shown import Shown
 
 WRITTEN = st.text(st.characters(exclude_categories=()), max_size=60)

@@ -12,12 +12,12 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from nbutils import run
-from nbutils.agreement import Judge, scorecard
-from nbutils.exchange import Call
+from nbutils.callpath.exchange import Call
+from nbutils.callpath.store import STORE, Store
+from nbutils.evaluation.agreement import Judge, scorecard
 from nbutils.profiles import PROFILE_FILES
 from nbutils.records import Judgement, Pair, Resolution
 from nbutils.runs import RunFolder
-from nbutils.store import STORE, Store
 
 pytestmark = pytest.mark.slow
 
@@ -262,8 +262,8 @@ def test_a_profile_of_ones_own_goes_to_the_notebooks_by_its_full_path(root, caps
 
 
 def test_a_notebook_whose_calls_failed_runs_again_until_they_are_answered(root, capsys):
-    fails = """from nbutils.exchange import Call
-from nbutils.store import Store
+    fails = """from nbutils.callpath.exchange import Call
+from nbutils.callpath.store import Store
 store = Store(folder / "calls.sqlite")
 if not (folder / "mended").exists():
     store.keep_error("key", "m", Call("teacher", "p1/original"), "500")"""

@@ -4,7 +4,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from nbutils.series import Notebook, SeriesError, check_inputs, load_notebook, locate
+from nbutils.runner.series import Notebook, SeriesError, check_inputs, load_notebook, locate
 
 LABELS = "labels/human_labels.jsonl"
 

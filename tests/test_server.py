@@ -9,8 +9,8 @@ from contextlib import suppress
 import openai
 import pytest
 
-from nbutils.exchange import UNRECORDED
-from nbutils.recorded import recorded_calls
+from nbutils.callpath.exchange import UNRECORDED
+from nbutils.callpath.recorded import recorded_calls
 from nbutils.records import load_dataset
 from tests.server import CHAT, Fault, Server
 from tests.server.recorded import KESTREL, write_replies

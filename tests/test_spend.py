@@ -5,13 +5,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbutils.calls import CallPath
-from nbutils.exchange import Call, Reply
+from nbutils.callpath.calls import CallPath
+from nbutils.callpath.exchange import Call, Reply
+from nbutils.callpath.spend import (
+    FRAME,
+    MILLION,
+    BudgetReached,
+    Price,
+    Purse,
+    bound,
+    cost,
+    estimate,
+)
+from nbutils.callpath.stage import StageStopped
+from nbutils.callpath.store import Store
 from nbutils.profiles import Budget, Limits
 from nbutils.prompts import render_pairwise
-from nbutils.spend import FRAME, MILLION, BudgetReached, Price, Purse, bound, cost, estimate
-from nbutils.stage import StageStopped
-from nbutils.store import Store
 
 DEAR = Price(2.0, 10.0)  # of a million tokens in and out
 

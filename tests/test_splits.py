@@ -5,9 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbutils.profiles import DATA
-from nbutils.records import Answer, Question, load_dataset
-from nbutils.splits import (
+from nbutils.corpus.splits import (
     SplitError,
     choose_pairs,
     like_texts,
@@ -17,6 +15,8 @@ from nbutils.splits import (
     shared_sources,
     split_sections,
 )
+from nbutils.profiles import DATA
+from nbutils.records import Answer, Question, load_dataset
 
 seeds = st.integers(0, 2**32)
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbutils.exchange import Call, Reply, Token, request_key
+from nbutils.callpath.exchange import Call, Reply, Token, request_key
+from nbutils.callpath.store import APPLICATION_ID, ReplayMiss, Spent, Store, StoreError
 from nbutils.profiles import ROOT
-from nbutils.store import APPLICATION_ID, ReplayMiss, Spent, Store, StoreError
 
 CALL = Call("teacher", "p1/original", "p-v1:0", [{"role": "user", "content": "Which?"}])
 
@@ -189,7 +189,7 @@ def test_a_reply_that_cannot_be_kept_leaves_its_entry_open(store):
 def test_the_calls_of_a_process_that_died_count_in_full(path):
     script = """
 import os, sys
-from nbutils.store import Store
+from nbutils.callpath.store import Store
 store = Store(sys.argv[1])
 store.settle(store.reserve("teacher", 1, 0.5), 0.25)
 store.reserve("teacher", 1, 0.5)
@@ -276,8 +276,8 @@ def test_replies_outlive_a_process_that_is_killed(path):
     # In 2023 nothing was saved until a loop ended: whatever stopped it, all replies were lost.
     script = """
 import os, sys
-from nbutils.exchange import Call, Reply
-from nbutils.store import Store
+from nbutils.callpath.exchange import Call, Reply
+from nbutils.callpath.store import Store
 store = Store(sys.argv[1])
 row = ("key", "e", "m", Call("teacher", "p1"), Reply("reply"))
 store.settle(store.reserve("teacher", 1, 0.0), 0.0, [row])

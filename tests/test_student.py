@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbutils.backbone import Group
-from nbutils.student import (
+from nbutils.scoring.backbone import Group
+from nbutils.scoring.student import (
     CARD,
     WEIGHTS,
     Calibration,

@@ -3,11 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nbutils import resampling, sweeps
-from nbutils.head_measures import measure_grades, measure_pairs
-from nbutils.heads import fit, targets
+from nbutils.grading import resampling, sweeps
+from nbutils.grading.head_measures import measure_grades, measure_pairs
+from nbutils.grading.heads import fit, targets
+from nbutils.grading.sweeps import Setting
 from nbutils.resolution import sharpen
-from nbutils.sweeps import Setting
 from tests import rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")

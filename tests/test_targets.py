@@ -7,11 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbutils.backbone import Group
 from nbutils.records import Answer, Grade, Pair, Question, Resolution
 from nbutils.resolution import soft_target
-from nbutils.student import Settings
-from nbutils.targets import (
+from nbutils.scoring.backbone import Group
+from nbutils.scoring.student import Settings
+from nbutils.scoring.targets import (
     FEWEST,
     Example,
     Target,

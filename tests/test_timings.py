@@ -1,6 +1,6 @@
 """Timings: one file that the runner and the notebooks share."""
 
-from nbutils.timings import read_timings, record_timing
+from nbutils.runner.timings import read_timings, record_timing
 
 
 def test_each_writer_keeps_what_the_others_wrote(tmp_path):

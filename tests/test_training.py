@@ -6,12 +6,12 @@ from math import exp
 import pytest
 import torch
 
-from nbutils import checkpoint, training
-from nbutils.backbone import Group
 from nbutils.resolution import soft_target
-from nbutils.student import CARD, FINGERPRINT, WEIGHTS, Student, _sha256, load
-from nbutils.targets import Example, Target, folds, pair_loss
-from nbutils.training import (
+from nbutils.scoring import checkpoint, training
+from nbutils.scoring.backbone import Group
+from nbutils.scoring.student import CARD, FINGERPRINT, WEIGHTS, Student, _sha256, load
+from nbutils.scoring.targets import Example, Target, folds, pair_loss
+from nbutils.scoring.training import (
     CHECKPOINT,
     Training,
     finish,

@@ -5,10 +5,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import openai
 import pytest
 
-from nbutils import tuning
+from nbutils.callpath.service import CallError
 from nbutils.roles import HostedRole
-from nbutils.service import CallError
-from nbutils.tuning import TuningService
+from nbutils.writing import tuning
+from nbutils.writing.tuning import TuningService
 from tests.server import Fault
 
 JOBS = "/v1/fine_tuning/jobs"

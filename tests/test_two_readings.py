@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from nbutils.grading.two_readings import two_readings
 from nbutils.records import Pair, Resolution
-from nbutils.two_readings import two_readings
 
 PAIRS = [
     Pair("p1", "test", "q1", "x", "y"),

@@ -3,10 +3,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from nbutils import untuned
+from nbutils.evaluation import untuned
+from nbutils.evaluation.untuned import (
+    LETTERS,
+    OPENING,
+    generate,
+    judge_generated,
+    judge_untuned,
+    messages,
+)
 from nbutils.prompts import PAIRWISE
 from nbutils.records import Answer, Pair, Question
-from nbutils.untuned import LETTERS, OPENING, generate, judge_generated, judge_untuned, messages
 from tests.tiny import WORDS
 
 pytestmark = pytest.mark.usefixtures("one_thread")

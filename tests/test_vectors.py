@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from nbutils.exchange import Reply
-from nbutils.service import CallError
-from nbutils.vectors import EmbeddingError, StoredEmbedding, pack, unpack
+from nbutils.callpath.exchange import Reply
+from nbutils.callpath.service import CallError
+from nbutils.corpus.vectors import EmbeddingError, StoredEmbedding, pack, unpack
 from tests.words import SIZE, Words, call_path, embed
 
 finite = st.floats(-1e6, 1e6, width=32)

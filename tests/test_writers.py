@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from nbutils import hosted, tuning
-from nbutils.jobfile import HostedError
 from nbutils.profiles import load_profile
 from nbutils.prompts import PAIRWISE
 from nbutils.records import Answer, Judgement, Pair, Question
 from nbutils.resolution import resolve_all
 from nbutils.runs import RunFolder
-from nbutils.writers import TrainRows, judge_written, start_hosted, teach_written
+from nbutils.writing import hosted, tuning
+from nbutils.writing.jobfile import HostedError
+from nbutils.writing.writers import TrainRows, judge_written, start_hosted, teach_written
 from tests.chatty import save_chat_base
 from tests.server import CHAT
 

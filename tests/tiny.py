@@ -7,11 +7,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
-from nbutils.backbone import Base, Group
 from nbutils.causal_lm import SHIPPED
 from nbutils.resolution import soft_target
-from nbutils.student import Settings, Student
-from nbutils.targets import Example, Target
+from nbutils.scoring.backbone import Base, Group
+from nbutils.scoring.student import Settings, Student
+from nbutils.scoring.targets import Example, Target
 
 TOYS = ["gull", "tern", "skua", "hut", "boat", "mast", "rope", "lamp"]
 TOYS += ["wind", "snow", "rain", "ice", "rock", "cliff", "path", "map"]

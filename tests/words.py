@@ -6,13 +6,13 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from nbutils.calls import CallPath
-from nbutils.exchange import Reply
+from nbutils.callpath.calls import CallPath
+from nbutils.callpath.exchange import Reply
+from nbutils.callpath.service import CallError
+from nbutils.callpath.spend import Price, Purse
+from nbutils.callpath.store import Store
+from nbutils.corpus.vectors import pack
 from nbutils.profiles import Budget, Limits
-from nbutils.service import CallError
-from nbutils.spend import Price, Purse
-from nbutils.store import Store
-from nbutils.vectors import pack
 
 SIZE = 64
 

@@ -9,7 +9,7 @@ import nbformat
 from nbformat.validator import iter_validate
 
 from nbutils.profiles import ROOT
-from nbutils.series import (
+from nbutils.runner.series import (
     COMMITTED,
     PEOPLE,
     Notebook,

@@ -8,8 +8,8 @@ import csv
 import json
 import sys
 
-from nbutils import plots
-from nbutils.agreement import NAMED, Card, table
+from nbutils.evaluation.agreement import NAMED, Card, table
+from nbutils.figures import plots
 from nbutils.files import aside
 from nbutils.profiles import ROOT
 from nbutils.runs import RunError, RunFolder

@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nbutils.exchange import UNRECORDED
-from nbutils.recorded import recorded_calls
+from nbutils.callpath.exchange import UNRECORDED
+from nbutils.callpath.recorded import recorded_calls
 from nbutils.records import load_dataset
 
 KESTREL = Path(__file__).parent.parent.parent / "data" / "kestrel"

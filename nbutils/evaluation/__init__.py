@@ -1,0 +1,1 @@
+"""Judges against a teacher or a person: agreement, floors, intervals."""

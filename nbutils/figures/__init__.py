@@ -1,0 +1,1 @@
+"""Every figure, and how figures look."""

@@ -1,0 +1,1 @@
+"""One answer at a time: grades, their loss, and what judges of them are worth."""

@@ -1,0 +1,1 @@
+"""A person looks at single judgements, and their word is kept."""

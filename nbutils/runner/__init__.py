@@ -1,0 +1,1 @@
+"""The series under papermill, and what it tells."""

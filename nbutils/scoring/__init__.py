@@ -1,0 +1,1 @@
+"""The scoring student: how it reads, learns and is kept."""

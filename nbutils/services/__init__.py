@@ -1,0 +1,1 @@
+"""Whoever answers a call: endpoints, a hub, a model on this machine."""

@@ -1,0 +1,1 @@
+"""Students that write their reasons, trained by a service or here."""
