@@ -12,7 +12,7 @@ callpath/        calls, stage, service, exchange, store, spend, recorded
 services/        clients, endpoints, huggingface, local, embeddings (whoever answers)
 review/          session, items, sources, queue, rows, progress, labels, label_file (04);
                  widget, face, page, words, reveal, acts, choices, shortcuts (what is seen)
-scoring/         student, backbone, targets, training, calibration, checkpoint (05)
+scoring/         student, backbone, targets, training, calibration, checkpoint, kept (05)
 writing/         writers; events, hosted, jobfile, tuning (by a service);
                  lessons, generative, chat_format, generation (here)
 evaluation/      agreement, measures, floors, untuned, people, people_card (06)

@@ -17,6 +17,7 @@ WRITTEN_BY = {
     "judgements.jsonl": "03_teacher_judgements",
     "resolutions.jsonl": "03_teacher_judgements",
     "student": "05_distil",
+    "features.safetensors": "05_distil",
     "finetuning_events.jsonl": "05_distil",
     "scorecard.json": "06_evaluate",
     "all_grades.jsonl": "07_single_grading",

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from nbutils.grading.graded import GradingError, Key
 from nbutils.records import Answer, Grade, Pair, Question, Resolution
 from nbutils.scoring.backbone import Group
+from nbutils.scoring.kept import text_key
 from nbutils.scoring.student import Student
 from nbutils.scoring.targets import LABELS
 
@@ -70,6 +71,28 @@ def read_answers(
             features[question.question_id, answerer] = reading.features[place]
             scores[question.question_id, answerer] = found[place]
     return features, scores
+
+
+def frozen_features(
+    student: Student,
+    questions: Sequence[Question],
+    answers: Sequence[Answer],
+    kept: Mapping[str, Tensor],
+) -> dict[Key, Tensor]:
+    """The frozen features of each answer to these questions, (d,), without a score.
+
+    `kept` are those of scoring/kept.py; a question with an answer that is not there is read.
+    """
+    here = {row.question_id for row in questions}
+    keys = {
+        (row.question_id, row.answerer): text_key(row.question_id, row.text)
+        for row in answers
+        if row.question_id in here
+    }
+    lacking = {question_id for (question_id, _), key in keys.items() if key not in kept}
+    found = {name: kept[key] for name, key in keys.items() if name[0] not in lacking}
+    rest = [row for row in questions if row.question_id in lacking]
+    return found | (read_answers(student, rest, answers)[0] if rest else {})
 
 
 def frozen(
