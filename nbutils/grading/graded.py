@@ -35,7 +35,7 @@ def table(
         raise ValueError(f"threshold {threshold} is not from 0 to below 1; a score has to pass it")
     if not grades:
         what = "no grade is given: the profile says grades = false, or its teacher graded nothing"
-        remedy = "set grades = true in the profile's [student] and run notebook 05_distil again"
+        remedy = "set grades = true in the profile's [student], or end the series with --to 06"
         raise GradingError(f"{what}; {remedy}")
     asked = {row.question_id: row for row in questions}
     texts = {(row.question_id, row.answerer): row.text for row in answers}
