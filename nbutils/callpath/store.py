@@ -12,6 +12,8 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
+
 from nbutils.callpath.exchange import Call, Reply, Token, request_key
 
 STORE = "calls.sqlite"  # in a run folder
@@ -31,6 +33,7 @@ CREATE TABLE IF NOT EXISTS ledger (
     settled INTEGER NOT NULL);
 """
 PAID = ("role", "replies", "failed", "sent", "tokens in", "tokens out", "cost")
+WAIT_S = 30  # for another process that holds the file
 NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
 
 
@@ -58,7 +61,7 @@ class Store:
         self.path = Path(path)
         with self._guard():
             # The call path writes from its own thread, and only while its caller waits for it.
-            self._db = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
+            self._db = sqlite3.connect(self.path, timeout=WAIT_S, check_same_thread=False)
             try:
                 self._open()
             except BaseException:
@@ -171,7 +174,13 @@ class Store:
         (state,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if state != "ok":
             raise sqlite3.DatabaseError(state)
-        self._db.execute("PRAGMA journal_mode = WAL")
+        again = Retrying(  # where others make the same file, SQLite does not wait for its turn here
+            retry=retry_if_exception(lambda error: "locked" in str(error)),
+            stop=stop_after_delay(WAIT_S),
+            wait=wait_random(0.01, 0.1),
+            reraise=True,
+        )
+        again(self._db.execute, "PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")  # outlives the process, whatever ends it
         if not tables:  # whole or not at all: tables without the marks are another program's
             marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {LAYOUT};"
