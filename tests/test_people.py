@@ -8,7 +8,7 @@ from nbutils.evaluation.people import FILE, SECOND, Reviewer, read_people, train
 from nbutils.jsonl import write_jsonl
 from nbutils.records import Answer, Pair, Question, Resolution
 from nbutils.resolution import soft_target
-from nbutils.review.labels import HumanLabel, pair_fingerprint
+from nbutils.review.labels import HumanLabel, LabelFile, pair_fingerprint
 
 QUESTIONS = [
     Question("q1", "train", "s", "fact", "Which boat?", "Dunlin.", "c", "c", "A source."),
@@ -172,3 +172,19 @@ def test_no_pair_is_lost_or_doubled_and_no_verdict_is_made_up(labels):
     assert [row.pair_id for row in mixed] == [row.pair_id for row in RESOLUTIONS]
     for before, row in zip(RESOLUTIONS, mixed, strict=True):
         assert row in alone if row.pair_id in told else row is before
+
+
+def test_a_pair_that_is_read_again_counts_in_shares_by_its_word_before(tmp_path):
+    labels = LabelFile(tmp_path / FILE, HumanLabel)
+    for row in (label("p1", "a"), label("p1", "b", drawn=False), label("p2", "tie", drawn=False)):
+        labels.append(row)
+    (ana,) = read_people(PAIRS, QUESTIONS, ANSWERS, folder=tmp_path)
+    assert {key: row.label for key, row in ana.labels.items()} == {"p1": "b", "p2": "tie"}
+    assert {key: row.label for key, row in ana.sample.items()} == {"p1": "a"}
+    assert {key: row.verdict for key, row in ana.as_judge().resolutions.items()} == {"p1": "a"}
+    labels.append(label("p1", "undo"))  # of the second reading: the first stands again
+    (ana,) = read_people(PAIRS, QUESTIONS, ANSWERS, folder=tmp_path)
+    assert ana.labels["p1"].label == ana.sample["p1"].label == "a"
+    labels.append(label("p1", "undo"))  # of the word that was drawn
+    (ana,) = read_people(PAIRS, QUESTIONS, ANSWERS, folder=tmp_path)
+    assert set(ana.labels) == {"p2"} and ana.sample == {}

@@ -68,11 +68,11 @@ def test_long_texts_are_cut_in_the_queue_alone():
     assert "word " * 99 in text(static_html([item], {}))
 
 
-def test_the_page_for_nobody_is_the_queue_and_its_first_item_whole():
+def test_the_page_for_nobody_is_the_queue_and_its_last_item_whole():
     items = [pair_item(n) for n in range(12)]
     found = static_html(items, {})
     assert "The first 10 of 12" in found and "<style>" in found and "<script" not in found
-    assert text(found).count("Source 0.") == 1 and "by small" in text(found)
+    assert text(found).count("Source 11.") == 1 and "by small" in text(found)
     assert "The first 0 of 0" in static_html([], {})
 
 

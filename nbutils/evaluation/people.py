@@ -1,7 +1,7 @@
 """Who said what of a run's pairs, and what a student learns of it. Never decides for a person."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nbutils.evaluation.agreement import Judge
@@ -11,6 +11,7 @@ from nbutils.review.labels import (
     LABELS,
     HumanLabel,
     LabelFile,
+    in_force,
     pair_fingerprint,
     reviewers,
     usable,
@@ -31,12 +32,22 @@ class Reviewer:
     notes: dict[str, str]  # by pair id
     changed: tuple[str, ...] = ()  # pairs that read otherwise now: their labels count nowhere
     elsewhere: int = 0  # labels of pairs that are not among these
+    replaced: Mapping[str, HumanLabel] = field(default_factory=dict)  # by lot, then decided anew
+
+    @property
+    def sample(self) -> dict[str, HumanLabel]:
+        """What was said of pairs as they came up by lot: all that a share is made of.
+
+        A pair that was read again, because a judge disagrees, counts by what was said before: else
+        the agreement would grow with each reading, for only disagreements are read again.
+        """
+        return {key: row for key, row in self.labels.items() if row.drawn} | dict(self.replaced)
 
     def as_judge(self) -> Judge:
-        """The labels as resolutions; can't tell agrees with nothing, as an unreadable reply."""
+        """The sample as resolutions; can't tell agrees with nothing, as an unreadable reply."""
         found = {
             key: Resolution(key, HUMAN, VERDICTS.get(row.label, "unreadable"))
-            for key, row in self.labels.items()
+            for key, row in self.sample.items()
         }
         return Judge(self.name, found)
 
@@ -78,7 +89,14 @@ def _reviewer(rows: Sequence[HumanLabel], name: str, mark: str, now: Mapping[str
         for row in rows
         if row.note is not None and row.reviewer == name and row.fingerprint == now.get(row.pair_id)
     }
-    return Reviewer((name or "unnamed") + mark, said.labels, notes, said.changed, said.unknown)
+    replaced = {
+        row.pair_id: row
+        for row in in_force(rows, name)
+        if row.drawn and row.act != "skip" and row.fingerprint == now.get(row.pair_id)
+        if not said.labels[row.pair_id].drawn
+    }
+    who = (name or "unnamed") + mark
+    return Reviewer(who, said.labels, notes, said.changed, said.unknown, replaced)
 
 
 def training_labels(

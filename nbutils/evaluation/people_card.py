@@ -46,7 +46,7 @@ def people_card(
     """
     person = people[0] if people else Reviewer("nobody", {}, {})
     labelled = [pair for pair in pairs if pair.pair_id in person.labels]
-    some = [pair for pair in labelled if person.labels[pair.pair_id].drawn]
+    some = [pair for pair in pairs if pair.pair_id in person.sample]
     truth, everyone = person.as_judge(), [teacher, *judges] if some else []
     subset = f"agreement with {person.name}, labelled pairs"
     card: Card = {"reviewer": person.name, "seed": seed, "resamples": RESAMPLES, "subset": subset}
@@ -87,13 +87,7 @@ def between(first: Reviewer, second: Reviewer, pairs: Sequence[Pair], seed: int)
     measures.agreement. Kappa's interval draws whole questions; a draw in which both gave one and
     the same label throughout has no kappa and is left out of the interval.
     """
-    shared = [
-        pair
-        for pair in pairs
-        if all(
-            pair.pair_id in who.labels and who.labels[pair.pair_id].drawn for who in (first, second)
-        )
-    ]
+    shared = [p for p in pairs if p.pair_id in first.sample and p.pair_id in second.sample]
     card: Card = {"first": first.name, "second": second.name, "pairs": len(shared)}
     if not shared:
         return card
@@ -123,7 +117,7 @@ def table(card: Card) -> pd.DataFrame:
     """One row a judge, the teacher first: its agreement with the person, and with the teacher."""
     rows = {}
     for name, found in card["judges"].items():
-        row = found["person"] | {"cannot_tell": card["labels"]["can't tell"]}
+        row = dict(found["person"])
         for key in ("agreement", "by_question", "preference"):
             low, high = row[f"{key}_low"], row[f"{key}_high"]
             row[f"{key}_span"] = None if low is None else f"{low:.2f} to {high:.2f}"
@@ -142,7 +136,7 @@ def _counts(person: Reviewer, labelled: Sequence[Pair], pairs: int) -> Card:
         "questions": len({pair.question_id for pair in labelled}),
         **{label: said[label] for label in SAID},
         "blind": sum(row.blind for row in rows),
-        "drawn": sum(row.drawn for row in rows),
+        "drawn": sum(pair.pair_id in person.sample for pair in labelled),
         "changed": list(person.changed),
         "elsewhere": person.elsewhere,
     }
@@ -162,6 +156,7 @@ def _figures(truth: Judge, judge: Judge, pairs: Sequence[Pair], seed: int) -> Ca
         "by_question_high": high,
         **measures.preference(both, questions, seed, RESAMPLES),
         "undecided": sum(j.verdict not in measures.DECIDED for _, j in both),
+        "cannot_tell": sum(t.verdict not in measures.DECIDED for t, _ in both),
     }
 
 

@@ -197,7 +197,7 @@ def differences(card: Card, judge: str, subset: str = "all") -> Figure:
 def people(card: Card) -> Figure:
     """Agreement of every judge with a person and, beside it, with the teacher on the same pairs."""
     who = _plain(card["reviewer"])
-    judges, pairs = card["judges"], card["labels"]["labelled"]
+    judges, pairs = card["judges"], card["labels"]["drawn"]
     title = f"How often each judge says what {who} says, and what the teacher says"
     figure, (ax,) = canvas(f"{title} (95 % intervals)", (9, 1.9 + 0.5 * len(judges)))
     for shift, key, name, colour in (

@@ -26,7 +26,7 @@ class HumanLabel(Row):
     label: Literal["a", "b", "tie", "can't tell", "skip", "undo", "note"]  # the pair's own labels
     seconds: float  # from being shown to the act; 0 where another item was on show
     reviewer: str  # "" where no name was given
-    blind: bool  # models and verdicts had been hidden from the reviewer all along
+    blind: bool  # hidden were models and verdicts, in that session and by the rows before it
     drawn: bool  # it came up by lot, in a queue that no verdict had chosen
     time: str  # UTC, ISO 8601, such as 2026-01-31T08:15:00Z
     note: str | None = None  # the text of a note; "" takes the note away

@@ -98,12 +98,15 @@ def queue_table(items: Sequence[Item], labels: Mapping[str, Said], most: int) ->
 
 
 def static_html(items: Sequence[Item], labels: Mapping[str, Said], most: int = 10) -> str:
-    """A page's part for where nobody can press a button: the queue, and its first item whole."""
+    """A page's part for where nobody can press a button: the queue, and its last item whole.
+
+    The last, since the first are what a person will be asked next, blind.
+    """
     parts = [f"<style>{STYLE}</style>", queue_table(items, labels, most)]
     if items:
-        first, marks = items[0], Marks(differing=True, sourced=True)
-        parts += ['<div class="nbr">The first of them, with what a reviewer sees at the end:</div>']
-        parts += [item_html(first, marks, True), reveal_html(first, labels.get(first.item_id))]
+        last, marks = items[-1], Marks(differing=True, sourced=True)
+        parts += ['<div class="nbr">The last of them, with what a reviewer sees at the end:</div>']
+        parts += [item_html(last, marks, True), reveal_html(last, labels.get(last.item_id))]
     return "\n".join(parts)
 
 

@@ -34,7 +34,6 @@ class Progress:
     skipped: dict[str, int]  # when an item was last skipped: a later skip has a larger number
     notes: dict[str, str]  # the last note, by item id
     exposed: set[str]  # items whose models and verdicts the reviewer has seen
-    drawn: set[str]  # items that a decision came to by lot, even one that was undone
     undone: str | None  # the item of the last act of all, if that was an undo
     changed: tuple[str, ...]  # this and the next: as in Summary
     unknown: int
@@ -61,7 +60,6 @@ def replay(rows: Sequence[Said], reviewer: str, fingerprints: Mapping[str, str])
         exposed={
             row.item_id for row in mine if not row.blind or row.act not in ("skip", "undo", "note")
         },
-        drawn={row.item_id for row in mine if row.drawn and row.act not in ("undo", "note")},
         undone=silent[-1].item_id if silent and silent[-1].act == "undo" else None,
         changed=found.changed,
         unknown=found.unknown,

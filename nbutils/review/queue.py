@@ -30,8 +30,9 @@ EVERYTHING = Filter()
 
 
 def by_lot(keep: Filter, order: QueueOrder) -> bool:
-    """Whether such a queue is a random sample of its split and models: no verdict chose it."""
-    return order == "shuffled" and not keep.kind and keep.review in ("", "undecided")
+    """Whether such a queue is a random sample of its split: no verdict and no name chose it."""
+    chosen = keep.kind or keep.answerers or keep.review in AGAIN
+    return order == "shuffled" and not chosen
 
 
 def build_queue(

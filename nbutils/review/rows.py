@@ -63,11 +63,9 @@ class ReviewRows:
     ) -> str:
         """Writes one row, and says what there is to say of that; "": nothing.
 
-        Blind only where the reviewer has not been shown what is hidden before; drawn also where an
-        earlier decision on the item was.
+        Blind only where the reviewer has not been shown what is hidden before.
         """
         blind = blind and item.item_id not in self.progress.exposed
-        drawn = drawn or item.item_id in self.progress.drawn
         time = self._now().astimezone(UTC).strftime(TIME)
         seconds, who = round(seconds, 3), self.reviewer
         row: Said
