@@ -44,7 +44,7 @@ def test_balance_counts_unreadable_apart() -> None:
 
 
 def test_no_grades_name_the_setting() -> None:
-    with pytest.raises(GradingError, match="set grades = true .* run notebook 05_distil"):
+    with pytest.raises(GradingError, match="set grades = true .* end the series with --to 06"):
         graded.table([question("q")], [Answer("q", "x", "")], [])
 
 
