@@ -93,10 +93,13 @@ def messages(
 
 
 @torch.no_grad()
-def _shares(base: Base, prompts: list[list[int]]) -> list[list[float]]:
-    """The probabilities of A, B and C, among the three, as the token after the opening."""
-    shared = list(commonprefix(prompts))
-    branches = [prompt[len(shared) :] + base.text(OPENING) for prompt in prompts]
+def read_prompts(
+    base: Base, prompts: Sequence[list[int]], opening: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One pass over prompts, each followed by `opening`: the last hidden states (N, width), and the
+    place of each prompt's last token (K,). What the prompts begin with alike is read once."""
+    shared = list(commonprefix(list(prompts)))
+    branches = [prompt[len(shared) :] + base.text(opening) for prompt in prompts]
     tree = base.tree(shared, branches, branches)
     states = base.decoder(
         input_ids=tree.ids,
@@ -104,9 +107,20 @@ def _shares(base: Base, prompts: list[list[int]]) -> list[list[float]]:
         attention_mask=tree.mask,
         use_cache=False,
     ).last_hidden_state[0]
+    return states, torch.tensor(tree.ends)
+
+
+@torch.no_grad()
+def choice(base: Base, states: torch.Tensor, tokens: Sequence[int]) -> torch.Tensor:
+    """(K, tokens) probabilities of the next token after (K, width) states, among these alone."""
+    return torch.softmax(base.lm.lm_head(states)[:, list(tokens)].double(), -1)
+
+
+def _shares(base: Base, prompts: list[list[int]]) -> list[list[float]]:
+    """The probabilities of A, B and C, among the three, as the token after the opening."""
+    states, ends = read_prompts(base, prompts, OPENING)
     tokens = [base.text(OPENING + letter)[-1] for letter in LETTERS]
-    logits = base.lm.lm_head(states[list(tree.ends)])[:, tokens]
-    shares: list[list[float]] = torch.softmax(logits.double(), -1).tolist()
+    shares: list[list[float]] = choice(base, states[ends], tokens).tolist()
     return shares
 
 

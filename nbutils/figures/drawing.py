@@ -1,11 +1,13 @@
 """How every figure of the series looks. Never draws one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from textwrap import fill
 from typing import Any, ParamSpec
 
 import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -47,6 +49,27 @@ def canvas(title: str, size: tuple[float, float], **grid: Any) -> tuple[Figure, 
     figure, axes = plt.subplots(figsize=size, squeeze=False, layout="constrained", **grid)
     figure.suptitle(fill(title, int(size[0] * 10)), x=0.01, ha="left", weight="bold", size=12)
     return figure, list(axes.flat)
+
+
+def stacked(
+    ax: Axes, counts: pd.DataFrame, whole: str, colours: Mapping[str, str], what: str
+) -> None:
+    """A bar a row of counts: the share of each column of `colours` in the column `whole`.
+
+    The numbers stand in the bars, and the row's whole behind its name; `what` is counted.
+    """
+    start = np.zeros(len(counts))
+    for name, colour in colours.items():
+        share = (counts[name] / counts[whole]).to_numpy()
+        bars = ax.barh(range(len(counts)), share, left=start, color=colour, label=name)
+        shown = [
+            str(n) if part > 0.025 else "" for n, part in zip(counts[name], share, strict=True)
+        ]
+        ax.bar_label(bars, shown, label_type="center", color=WHITE if colour == BLUE else INK)
+        start += share
+    row_names(ax, [f"{name} ({many} {what})" for name, many in counts[whole].items()])
+    ax.set(xlim=(0, 1), xlabel=f"share of the {what} (their number in the bar)")
+    ax.get_figure().legend(loc="outside lower center", ncols=len(colours))
 
 
 def row_names(ax: Axes, names: Sequence[str]) -> None:

@@ -23,6 +23,7 @@ from nbutils.figures.drawing import (
     canvas,
     drawn,
     row_names,
+    stacked,
 )
 from nbutils.records import Pair
 
@@ -224,17 +225,8 @@ def win_rates(rates: pd.DataFrame, judge: str) -> Figure:
     """Shares of won, tied, lost and undecided pairs of each answerer, from agreement.win_rates."""
     title = f"Who wins in the {judge}'s eyes: what became of each answerer's pairs"
     figure, (ax,) = canvas(title, (9, 1.8 + 0.45 * len(rates)))
-    start = np.zeros(len(rates))
     fates = {"won": BLUE, "tied": SKY, "lost": ORANGE, "undecided": GREY}
-    for fate, colour in fates.items():
-        share = (rates[fate] / rates["pairs"]).to_numpy()
-        bars = ax.barh(range(len(rates)), share, left=start, color=colour, label=fate)
-        shown = [str(n) if part > 0.025 else "" for n, part in zip(rates[fate], share, strict=True)]
-        ax.bar_label(bars, shown, label_type="center", color=WHITE if colour == BLUE else INK)
-        start += share
-    row_names(ax, [f"{name} ({pairs} pairs)" for name, pairs in rates["pairs"].items()])
-    ax.set(xlim=(0, 1), xlabel="share of the answerer's pairs (their number in the bar)")
-    figure.legend(loc="outside lower center", ncols=len(fates))
+    stacked(ax, rates, "pairs", fates, "pairs")
     return figure
 
 

@@ -22,6 +22,7 @@ from nbutils.figures.drawing import (
     canvas,
     drawn,
     row_names,
+    stacked,
 )
 from nbutils.grading.grade_floors import GRADE_FLOORS
 from nbutils.grading.graded import OUTCOMES
@@ -40,16 +41,8 @@ def balance(counts: pd.DataFrame, threshold: float) -> Figure:
     """Stacked bars of graded.balance: how many answers have each outcome."""
     title = f"One score strictly above {threshold} makes an answer acceptable: how many are?"
     figure, (ax,) = canvas(title, (9, 1.8 + 0.45 * len(counts)))
-    start = np.zeros(len(counts))
-    for name, colour in zip(OUTCOMES, (BLUE, ORANGE, GREY), strict=True):
-        share = (counts[name] / counts["answers"]).to_numpy()
-        bars = ax.barh(range(len(counts)), share, left=start, color=colour, label=name)
-        shown = [str(n) if part > 0.02 else "" for n, part in zip(counts[name], share, strict=True)]
-        ax.bar_label(bars, shown, label_type="center", color=WHITE if colour == BLUE else INK)
-        start += share
-    row_names(ax, [f"{name} ({many} answers)" for name, many in counts["answers"].items()])
-    ax.set(xlim=(0, 1), xlabel="share of the answers (their number in the bar)")
-    figure.legend(loc="outside lower center", ncols=len(OUTCOMES))
+    colours = dict(zip(OUTCOMES, (BLUE, ORANGE, GREY), strict=True))
+    stacked(ax, counts, "answers", colours, "answers")
     return figure
 
 

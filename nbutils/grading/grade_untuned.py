@@ -7,13 +7,11 @@ which it always gives; what it would have written by itself is generated for a s
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
-from nbutils.evaluation.untuned import JUDGE, OPENING, generate
+from nbutils.evaluation.untuned import JUDGE, OPENING, choice, generate, read_prompts
 from nbutils.grading.grade_measures import GradeJudge, Mark
 from nbutils.grading.graded import Key
 from nbutils.prompts import GRADE, render_grade
@@ -108,24 +106,14 @@ def _last(base: Base, before: str, text: str) -> int:
     return ids[-1]
 
 
-@torch.no_grad()
 def _shares(base: Base, prompts: list[list[int]]) -> list[np.ndarray]:
     """(11,) probabilities of SCORES after each prompt."""
     tokens = _tokens(base)
-    shared = list(commonprefix(prompts))
-    branches = [prompt[len(shared) :] + base.text(POINT) for prompt in prompts]
-    tree = base.tree(shared, branches, branches)
-    states = base.decoder(
-        input_ids=tree.ids,
-        position_ids=tree.positions,
-        attention_mask=tree.mask,
-        use_cache=False,
-    ).last_hidden_state[0]
-    ends = torch.tensor(tree.ends)
-    choices = []
-    for back, chosen in ((2, tokens.whole), (1, tokens.after), (0, tokens.digits)):
-        logits = base.lm.lm_head(states[ends - back])[:, chosen]
-        choices.append(torch.softmax(logits.double(), -1).numpy())
+    states, ends = read_prompts(base, prompts, POINT)
+    choices = [
+        choice(base, states[ends - back], chosen).numpy()
+        for back, chosen in ((2, tokens.whole), (1, tokens.after), (0, tokens.digits))
+    ]
     whole, after, digits = choices
     found = np.zeros((len(prompts), len(SCORES)))
     found[:, :10] = whole[:, :1] * after[:, :1] * digits
