@@ -52,24 +52,24 @@ def canvas(title: str, size: tuple[float, float], **grid: Any) -> tuple[Figure, 
 
 
 def stacked(
-    ax: Axes, counts: pd.DataFrame, whole: str, colours: Mapping[str, str], what: str
+    figure: Figure, counts: pd.DataFrame, whole: str, colours: Mapping[str, str], what: str
 ) -> None:
     """A bar a row of counts: the share of each column of `colours` in the column `whole`.
 
     The numbers stand in the bars, and the row's whole behind its name; `what` is counted.
     """
+    (ax,) = figure.axes
     start = np.zeros(len(counts))
     for name, colour in colours.items():
         share = (counts[name] / counts[whole]).to_numpy()
         bars = ax.barh(range(len(counts)), share, left=start, color=colour, label=name)
-        shown = [
-            str(n) if part > 0.025 else "" for n, part in zip(counts[name], share, strict=True)
-        ]
+        both = zip(counts[name], share, strict=True)
+        shown = [str(number) if part > 0.025 else "" for number, part in both]
         ax.bar_label(bars, shown, label_type="center", color=WHITE if colour == BLUE else INK)
         start += share
     row_names(ax, [f"{name} ({many} {what})" for name, many in counts[whole].items()])
     ax.set(xlim=(0, 1), xlabel=f"share of the {what} (their number in the bar)")
-    ax.get_figure().legend(loc="outside lower center", ncols=len(colours))
+    figure.legend(loc="outside lower center", ncols=len(colours))
 
 
 def row_names(ax: Axes, names: Sequence[str]) -> None:

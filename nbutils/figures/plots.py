@@ -224,9 +224,9 @@ def people(card: Card) -> Figure:
 def win_rates(rates: pd.DataFrame, judge: str) -> Figure:
     """Shares of won, tied, lost and undecided pairs of each answerer, from agreement.win_rates."""
     title = f"Who wins in the {judge}'s eyes: what became of each answerer's pairs"
-    figure, (ax,) = canvas(title, (9, 1.8 + 0.45 * len(rates)))
+    figure, _ = canvas(title, (9, 1.8 + 0.45 * len(rates)))
     fates = {"won": BLUE, "tied": SKY, "lost": ORANGE, "undecided": GREY}
-    stacked(ax, rates, "pairs", fates, "pairs")
+    stacked(figure, rates, "pairs", fates, "pairs")
     return figure
 
 

@@ -40,9 +40,9 @@ PANELS = {  # of the judges' figure: measure -> its name, the value of a coin
 def balance(counts: pd.DataFrame, threshold: float) -> Figure:
     """Stacked bars of graded.balance: how many answers have each outcome."""
     title = f"One score strictly above {threshold} makes an answer acceptable: how many are?"
-    figure, (ax,) = canvas(title, (9, 1.8 + 0.45 * len(counts)))
+    figure, _ = canvas(title, (9, 1.8 + 0.45 * len(counts)))
     colours = dict(zip(OUTCOMES, (BLUE, ORANGE, GREY), strict=True))
-    stacked(ax, counts, "answers", colours, "answers")
+    stacked(figure, counts, "answers", colours, "answers")
     return figure
 
 
